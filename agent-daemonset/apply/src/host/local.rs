@@ -1,0 +1,187 @@
+//! The machine below a folder of this file system: `/`, the node's `/` mounted at `/host`, or an image being built.
+
+mod accounts;
+mod commands;
+mod systemd;
+mod tree;
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use commands::Runner;
+use systemd::Systemd;
+pub(crate) use tree::Tree;
+
+use super::{Access, Command, CommandOutput, Entry, Host, HostError, Unit, UnitJob};
+
+/// The machine below a root folder.
+pub struct LocalHost {
+    tree: Tree,
+    root: PathBuf,
+    booted: bool,
+    runner: Runner,
+    /// Connected when it is first needed: most runs change no service.
+    systemd: tokio::sync::OnceCell<Systemd>,
+}
+
+impl LocalHost {
+    /// The machine whose tree is at `root`. `booted` says whether it runs: in a folder that stands for a machine,
+    /// nothing is started and no kernel parameter is set.
+    ///
+    /// Commands run inside the root: where that is not `/`, through this very program, which must call
+    /// [`run_in_root`](crate::run_in_root) when its arguments begin with
+    /// [`run_in_root::SUBCOMMAND`](crate::run_in_root::SUBCOMMAND).
+    pub fn open(root: &Path, booted: bool) -> Result<Self, HostError> {
+        Ok(Self {
+            tree: Tree::open(root)?,
+            root: root.to_owned(),
+            booted,
+            runner: Runner::new(root),
+            systemd: tokio::sync::OnceCell::new(),
+        })
+    }
+
+    /// Whether the folder is the tree of a machine that runs under systemd.
+    pub fn runs_systemd(root: &Path) -> bool {
+        root.join("run/systemd/system").is_dir()
+    }
+
+    async fn systemd(&self) -> Result<&Systemd, HostError> {
+        if !Self::runs_systemd(&self.root) {
+            return Err(HostError::Unavailable("no systemd runs on this machine".to_owned()));
+        }
+        self.systemd.get_or_try_init(|| Systemd::connect(&self.root)).await
+    }
+
+    /// Asks `systemctl` inside the root, which then works on unit files alone.
+    async fn offline_systemctl(&self, verb: &'static str, unit: &str) -> Result<CommandOutput, HostError> {
+        let command = Command::new(["systemctl", verb, unit], std::time::Duration::from_secs(60));
+        self.run(&command).await.map_err(|error| match error {
+            HostError::NoProgram { .. } => HostError::Unavailable("this folder has no systemctl".to_owned()),
+            other => other,
+        })
+    }
+}
+
+impl Host for LocalHost {
+    fn entry(&self, path: &str) -> Result<Option<Entry>, HostError> {
+        self.tree.entry(path)
+    }
+
+    fn read_file(&self, path: &str) -> Result<Option<Vec<u8>>, HostError> {
+        self.tree.read_file(path)
+    }
+
+    fn write_file(&self, path: &str, content: &[u8], access: Access) -> Result<(), HostError> {
+        self.tree.write_file(path, content, access)
+    }
+
+    fn remove_file(&self, path: &str) -> Result<(), HostError> {
+        self.tree.remove_file(path)
+    }
+
+    fn make_directory(&self, path: &str, access: Access) -> Result<(), HostError> {
+        self.tree.make_directory(path, access)
+    }
+
+    fn set_directory_access(&self, path: &str, access: Access) -> Result<(), HostError> {
+        self.tree.set_directory_access(path, access)
+    }
+
+    fn remove_leftovers(&self, folder: &str) -> Result<(), HostError> {
+        self.tree.remove_leftovers(folder)
+    }
+
+    fn user_id(&self, user: &str) -> Result<u32, HostError> {
+        accounts::id(&self.tree, accounts::Kind::User, user)
+    }
+
+    fn group_id(&self, group: &str) -> Result<u32, HostError> {
+        accounts::id(&self.tree, accounts::Kind::Group, group)
+    }
+
+    fn kernel_parameter(&self, path: &str) -> Result<Option<String>, HostError> {
+        if !self.booted {
+            return Err(HostError::Unavailable(
+                "no kernel runs in a folder that stands for a machine".to_owned(),
+            ));
+        }
+        Ok(self
+            .tree
+            .read_file(&format!("/proc/sys/{path}"))?
+            .map(|value| String::from_utf8_lossy(&value).into_owned()))
+    }
+
+    fn set_kernel_parameter(&self, path: &str, value: &str) -> Result<(), HostError> {
+        self.tree.write_in_place(&format!("/proc/sys/{path}"), value.as_bytes())
+    }
+
+    async fn run(&self, command: &Command) -> Result<CommandOutput, HostError> {
+        if !self.booted && !self.runner.may_enter_root() {
+            return Err(HostError::Unavailable(
+                "entering this folder to run a command needs root".to_owned(),
+            ));
+        }
+        Runner::check_program(&self.tree, command)?;
+        self.runner.run(command).await
+    }
+
+    async fn unit(&self, unit: &str) -> Result<Unit, HostError> {
+        if self.booted {
+            return self.systemd().await?.unit(unit).await;
+        }
+        let output = self.offline_systemctl("is-enabled", unit).await?;
+        let unit_file_state = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+        let found = !matches!(unit_file_state.as_str(), "" | "not-found");
+        Ok(Unit {
+            load_state: if found { "loaded" } else { "not-found" }.to_owned(),
+            active_state: String::new(),
+            unit_file_state,
+            needs_reload: false,
+        })
+    }
+
+    async fn set_unit_enabled(&self, unit: &str, enabled: bool) -> Result<(), HostError> {
+        if self.booted {
+            return self.systemd().await?.set_enabled(unit, enabled).await;
+        }
+        let verb = if enabled { "enable" } else { "disable" };
+        let output = self.offline_systemctl(verb, unit).await?;
+        if output.success() {
+            return Ok(());
+        }
+        Err(HostError::Unit(format!("systemctl {verb} {unit} {}", output.failure())))
+    }
+
+    async fn run_unit_job(&self, unit: &str, job: UnitJob) -> Result<(), HostError> {
+        if !self.booted {
+            return Err(HostError::Unavailable(format!(
+                "to {} {unit} waits until the machine boots",
+                job.verb()
+            )));
+        }
+        self.systemd().await?.run_job(unit, job).await
+    }
+
+    async fn reload_unit_files(&self) -> Result<(), HostError> {
+        if !self.booted {
+            return Ok(());
+        }
+        self.systemd().await?.reload().await
+    }
+}
+
+/// Wraps a system call's error with what was attempted.
+fn failed(action: &'static str, path: &str) -> impl FnOnce(rustix::io::Errno) -> HostError {
+    let path = PathBuf::from(path);
+    move |errno| HostError::Path {
+        action,
+        path,
+        source: io::Error::from(errno),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,318 @@
+//! A machine that lives in memory: fast, scripted, with a log of what was done to it, and with a moment to be killed at.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::{BTreeMap, BTreeSet},
+};
+
+use futures::executor::block_on;
+
+use super::{Access, Command, CommandOutput, Entry, EntryKind, Host, HostError, Unit, UnitJob};
+use crate::providers::{Provider, ProviderError};
+
+/// A machine in memory.
+#[derive(Default)]
+pub(crate) struct MemoryHost {
+    files: RefCell<BTreeMap<String, (Entry, Vec<u8>)>>,
+    units: RefCell<BTreeMap<String, Unit>>,
+    kernel: RefCell<BTreeMap<String, String>>,
+    has_no_kernel: bool,
+    commands: RefCell<BTreeMap<String, CommandOutput>>,
+    missing_programs: BTreeSet<String>,
+    broken: RefCell<BTreeSet<String>>,
+    log: RefCell<Vec<String>>,
+    kill: Cell<Option<Kill>>,
+}
+
+/// When a process is killed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kill {
+    /// Before this many more acts, at the one after them.
+    Before(usize),
+    /// Right after that one was done.
+    After(usize),
+}
+
+impl MemoryHost {
+    pub(crate) fn new() -> Self {
+        Self::default()
+    }
+
+    pub(crate) fn file(self, path: &str, content: &str, access: Access) -> Self {
+        self.put(path, EntryKind::File, content.as_bytes(), access);
+        self
+    }
+
+    pub(crate) fn directory(self, path: &str, access: Access) -> Self {
+        self.put(path, EntryKind::Directory, b"", access);
+        self
+    }
+
+    pub(crate) fn special(self, path: &str, kind: EntryKind) -> Self {
+        self.put(
+            path,
+            kind,
+            b"",
+            Access {
+                mode: 0o777,
+                user: 0,
+                group: 0,
+            },
+        );
+        self
+    }
+
+    pub(crate) fn unit(self, name: &str, active_state: &str, unit_file_state: &str) -> Self {
+        let unit = Unit {
+            load_state: "loaded".into(),
+            active_state: active_state.into(),
+            unit_file_state: unit_file_state.into(),
+            needs_reload: false,
+        };
+        self.units.borrow_mut().insert(name.into(), unit);
+        self
+    }
+
+    pub(crate) fn stale_unit(self, name: &str) -> Self {
+        self.change_unit(name, |unit| unit.needs_reload = true);
+        self
+    }
+
+    pub(crate) fn masked_unit(self, name: &str) -> Self {
+        self.change_unit(name, |unit| unit.load_state = "masked".into());
+        self
+    }
+
+    /// Every other program succeeds without a word.
+    pub(crate) fn command(self, program: &str, code: i32, stdout: &str, stderr: &str) -> Self {
+        let output = CommandOutput {
+            code: Some(code),
+            stdout: stdout.into(),
+            stderr: stderr.into(),
+        };
+        self.commands.borrow_mut().insert(program.into(), output);
+        self
+    }
+
+    pub(crate) fn without_program(mut self, program: &str) -> Self {
+        self.missing_programs.insert(program.into());
+        self
+    }
+
+    pub(crate) fn kernel_parameter(self, path: &str, value: &str) -> Self {
+        self.kernel.borrow_mut().insert(path.into(), value.into());
+        self
+    }
+
+    pub(crate) fn without_kernel(mut self) -> Self {
+        self.has_no_kernel = true;
+        self
+    }
+
+    /// From now on this act fails.
+    pub(crate) fn break_act(&self, act: &str) {
+        self.broken.borrow_mut().insert(act.into());
+    }
+
+    /// All acts work again, and no kill is due.
+    pub(crate) fn repair(&self) {
+        self.broken.borrow_mut().clear();
+        self.kill.set(None);
+    }
+
+    /// Panics at that moment, which is what a kill looks like from inside: nothing after it happens.
+    pub(crate) fn kill(&self, when: Kill) {
+        self.kill.set(Some(when));
+    }
+
+    /// What was done, one line each, since the last call.
+    pub(crate) fn log(&self) -> String {
+        self.log.take().join("\n")
+    }
+
+    /// How often something was done, since the last look at the log.
+    pub(crate) fn count(&self, act: &str) -> usize {
+        self.log.borrow().iter().filter(|line| *line == act).count()
+    }
+
+    fn put(&self, path: &str, kind: EntryKind, content: &[u8], access: Access) {
+        let entry = Entry {
+            kind,
+            access,
+            size: content.len() as u64,
+        };
+        self.files.borrow_mut().insert(path.into(), (entry, content.to_vec()));
+    }
+
+    fn change_unit(&self, name: &str, change: impl FnOnce(&mut Unit)) {
+        change(self.units.borrow_mut().get_mut(name).unwrap());
+    }
+
+    fn act(&self, act: String, how: impl FnOnce()) -> Result<(), HostError> {
+        let after = match self.kill.get() {
+            Some(Kill::Before(0)) => panic!("killed"),
+            Some(Kill::After(0)) => true,
+            Some(Kill::Before(n)) => {
+                self.kill.set(Some(Kill::Before(n - 1)));
+                false
+            }
+            Some(Kill::After(n)) => {
+                self.kill.set(Some(Kill::After(n - 1)));
+                false
+            }
+            None => false,
+        };
+        if self.broken.borrow().contains(&act) {
+            return Err(HostError::Unit(format!("could not {act}")));
+        }
+        how();
+        self.log.borrow_mut().push(act);
+        assert!(!after, "killed");
+        Ok(())
+    }
+}
+
+impl Host for MemoryHost {
+    fn entry(&self, path: &str) -> Result<Option<Entry>, HostError> {
+        Ok(self.files.borrow().get(path).map(|(entry, _)| *entry))
+    }
+
+    fn read_file(&self, path: &str) -> Result<Option<Vec<u8>>, HostError> {
+        Ok(self.files.borrow().get(path).map(|(_, content)| content.clone()))
+    }
+
+    fn write_file(&self, path: &str, content: &[u8], access: Access) -> Result<(), HostError> {
+        self.act(format!("write {path}"), || {
+            self.put(path, EntryKind::File, content, access);
+        })
+    }
+
+    fn remove_file(&self, path: &str) -> Result<(), HostError> {
+        self.act(format!("remove {path}"), || drop(self.files.borrow_mut().remove(path)))
+    }
+
+    fn make_directory(&self, path: &str, access: Access) -> Result<(), HostError> {
+        self.act(format!("make {path}"), || {
+            self.put(path, EntryKind::Directory, b"", access);
+        })
+    }
+
+    fn set_directory_access(&self, path: &str, access: Access) -> Result<(), HostError> {
+        self.act(format!("set access of {path}"), || {
+            self.put(path, EntryKind::Directory, b"", access);
+        })
+    }
+
+    fn remove_leftovers(&self, _folder: &str) -> Result<(), HostError> {
+        Ok(())
+    }
+
+    fn user_id(&self, user: &str) -> Result<u32, HostError> {
+        account("user", user)
+    }
+
+    fn group_id(&self, group: &str) -> Result<u32, HostError> {
+        account("group", group)
+    }
+
+    fn kernel_parameter(&self, path: &str) -> Result<Option<String>, HostError> {
+        if self.has_no_kernel {
+            return Err(HostError::Unavailable("no kernel".into()));
+        }
+        Ok(self.kernel.borrow().get(path).cloned())
+    }
+
+    fn set_kernel_parameter(&self, path: &str, value: &str) -> Result<(), HostError> {
+        self.act(format!("set {path}"), || {
+            drop(self.kernel.borrow_mut().insert(path.into(), value.into()));
+        })
+    }
+
+    async fn run(&self, command: &Command) -> Result<CommandOutput, HostError> {
+        let program = command.program();
+        if self.missing_programs.contains(program) {
+            return Err(HostError::NoProgram {
+                program: program.to_owned(),
+            });
+        }
+        self.act(format!("run {program}"), || {})?;
+        let succeeded = CommandOutput {
+            code: Some(0),
+            ..CommandOutput::default()
+        };
+        Ok(self.commands.borrow().get(program).cloned().unwrap_or(succeeded))
+    }
+
+    async fn unit(&self, unit: &str) -> Result<Unit, HostError> {
+        let not_found = || Unit {
+            load_state: "not-found".into(),
+            active_state: "inactive".into(),
+            unit_file_state: String::new(),
+            needs_reload: false,
+        };
+        Ok(self.units.borrow().get(unit).cloned().unwrap_or_else(not_found))
+    }
+
+    async fn set_unit_enabled(&self, unit: &str, enabled: bool) -> Result<(), HostError> {
+        let state = if enabled { "enabled" } else { "disabled" };
+        self.act(format!("{state} {unit}"), || {
+            self.change_unit(unit, |unit| unit.unit_file_state = state.into());
+        })
+    }
+
+    async fn run_unit_job(&self, unit: &str, job: UnitJob) -> Result<(), HostError> {
+        let state = if job == UnitJob::Stop { "inactive" } else { "active" };
+        self.act(format!("{} {unit}", job.verb()), || {
+            self.change_unit(unit, |unit| unit.active_state = state.into());
+        })
+    }
+
+    async fn reload_unit_files(&self) -> Result<(), HostError> {
+        self.act("reload unit files".into(), || {
+            self.units
+                .borrow_mut()
+                .values_mut()
+                .for_each(|unit| unit.needs_reload = false);
+        })
+    }
+}
+
+fn account(kind: &'static str, name: &str) -> Result<u32, HostError> {
+    match name {
+        "root" => Ok(0),
+        "adm" => Ok(4),
+        _ => name.parse().map_err(|_| HostError::NoAccount {
+            kind,
+            name: name.to_owned(),
+        }),
+    }
+}
+
+/// What a resource would change on a machine: its changes joined by `; `, or `refused: ` and why.
+#[track_caller]
+pub(crate) fn check<P: Provider>(spec: &P, host: &MemoryHost, expected: &str) {
+    assert_eq!(changes(spec, host, false), expected);
+}
+
+/// The same, when something else has notified it.
+#[track_caller]
+pub(crate) fn check_notified<P: Provider>(spec: &P, host: &MemoryHost, expected: &str) {
+    assert_eq!(changes(spec, host, true), expected);
+}
+
+fn changes<P: Provider>(spec: &P, host: &MemoryHost, notified: bool) -> String {
+    match block_on(spec.observe(host, notified)).and_then(|observed| spec.diff(&observed)) {
+        Ok(changes) => changes.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
+        Err(error) => format!("refused: {error}"),
+    }
+}
+
+/// Applies what a resource must change.
+pub(crate) fn apply<P: Provider>(spec: &P, host: &MemoryHost) -> Result<(), ProviderError> {
+    block_on(async {
+        let observed = spec.observe(host, false).await?;
+        let changes = spec.diff(&observed)?;
+        host.log();
+        spec.apply(host, &changes).await
+    })
+}

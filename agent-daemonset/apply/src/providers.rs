@@ -1,0 +1,78 @@
+//! One provider per resource type: look, decide, change.
+//!
+//! A provider decides in [`Provider::diff`], which is pure: what is wanted and what was observed go in, and what must
+//! change comes out, in words that people read and that never hold content. Order, `require` and `notify` are the
+//! engine's.
+
+mod directory;
+mod exec;
+mod file;
+mod package;
+mod service;
+mod sysctl;
+
+use std::fmt::Display;
+
+use thiserror::Error;
+
+use crate::host::{Access, Host, HostError};
+
+/// What one resource type means on a machine.
+pub(crate) trait Provider {
+    /// What matters of the machine's present state.
+    type Observed;
+    /// One thing that must change. Its `Display` is a few words for people, and names no content.
+    type Change: Display;
+
+    /// Looks at the machine, and changes nothing. `notified`: a change elsewhere announced itself to this resource.
+    async fn observe(&self, host: &impl Host, notified: bool) -> Result<Self::Observed, ProviderError>;
+
+    /// What must change, in the order of doing it.
+    fn diff(&self, observed: &Self::Observed) -> Result<Vec<Self::Change>, ProviderError>;
+
+    /// Changes it.
+    async fn apply(&self, host: &impl Host, changes: &[Self::Change]) -> Result<(), ProviderError>;
+}
+
+/// Why a resource could not be made what it must be.
+#[derive(Debug, Error)]
+pub(crate) enum ProviderError {
+    /// The machine refused.
+    #[error(transparent)]
+    Host(#[from] HostError),
+    /// It would do harm, or cannot be meant.
+    #[error("{0}")]
+    Refused(String),
+    /// A command ran and failed.
+    #[error("{program} {failure}")]
+    Command {
+        /// Its name; its arguments can hold secrets.
+        program: String,
+        /// Its exit code, and the end of its standard error.
+        failure: String,
+    },
+}
+
+/// Who shall be able to do what, by the machine's own accounts.
+fn wanted_access(host: &impl Host, mode: u32, owner: &str, group: &str) -> Result<Access, HostError> {
+    Ok(Access {
+        mode,
+        user: host.user_id(owner)?,
+        group: host.group_id(group)?,
+    })
+}
+
+/// Words for a change of mode or owner; empty when there is none.
+fn access_changes(found: Access, wanted: Access) -> Vec<String> {
+    let mut changes = Vec::new();
+    if (found.user, found.group) != (wanted.user, wanted.group) {
+        changes.push(format!(
+            "owner {}:{} -> {}:{}",
+            found.user, found.group, wanted.user, wanted.group
+        ));
+    }
+    if found.mode != wanted.mode {
+        changes.push(format!("mode {:04o} -> {:04o}", found.mode, wanted.mode));
+    }
+    changes
+}

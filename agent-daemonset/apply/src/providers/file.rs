@@ -1,0 +1,201 @@
+//! Files: content, owner and mode as one; whatever differs, the file is replaced as a whole.
+
+use std::fmt;
+
+use drover_catalog::FileSpec;
+
+use super::{Provider, ProviderError, access_changes, wanted_access};
+use crate::host::{Access, Entry, EntryKind, Host};
+
+/// A file as it is.
+pub(crate) struct Observed {
+    entry: Option<Entry>,
+    same_content: bool,
+    /// `None` when no file is wanted, whose owner then need not exist.
+    wanted: Option<Access>,
+}
+
+/// What must change about a file.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// Write it, for this reason.
+    Write { reason: String, access: Access },
+    /// Remove it.
+    Remove,
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Write { reason, access: _ } => f.write_str(reason),
+            Self::Remove => f.write_str("removed"),
+        }
+    }
+}
+
+impl Provider for FileSpec {
+    type Observed = Observed;
+    type Change = Change;
+
+    async fn observe(&self, host: &impl Host, _notified: bool) -> Result<Observed, ProviderError> {
+        let entry = host.entry(&self.path)?;
+        let Some(content) = &self.content else {
+            return Ok(Observed {
+                entry,
+                same_content: false,
+                wanted: None,
+            });
+        };
+        let content = content.expose().as_bytes();
+        // Another size is another content: most changed files need not be read.
+        let may_be_same =
+            entry.is_some_and(|e| e.kind == EntryKind::File && usize::try_from(e.size) == Ok(content.len()));
+        let same_content = may_be_same && host.read_file(&self.path)?.is_some_and(|found| found == content);
+        let wanted = wanted_access(host, self.mode, &self.owner, &self.group)?;
+        Ok(Observed {
+            entry,
+            same_content,
+            wanted: Some(wanted),
+        })
+    }
+
+    fn diff(&self, observed: &Observed) -> Result<Vec<Change>, ProviderError> {
+        let kind = observed.entry.map(|entry| entry.kind);
+        if let Some(found @ (EntryKind::Directory | EntryKind::Special)) = kind {
+            let found = if found == EntryKind::Directory {
+                "a directory"
+            } else {
+                "a device, a socket or a pipe"
+            };
+            let path = &self.path;
+            return Err(ProviderError::Refused(format!(
+                "{path} is {found}; move it away, or choose another path"
+            )));
+        }
+        let Some(wanted) = observed.wanted else {
+            return Ok(observed.entry.map(|_| Change::Remove).into_iter().collect());
+        };
+        let reasons = match observed.entry {
+            None => vec!["created".to_owned()],
+            Some(entry) if entry.kind == EntryKind::SymbolicLink => vec!["replaced a symbolic link".to_owned()],
+            Some(entry) => {
+                let content = (!observed.same_content).then(|| "content replaced".to_owned());
+                content
+                    .into_iter()
+                    .chain(access_changes(entry.access, wanted))
+                    .collect()
+            }
+        };
+        if reasons.is_empty() {
+            return Ok(Vec::new());
+        }
+        Ok(vec![Change::Write {
+            reason: reasons.join(", "),
+            access: wanted,
+        }])
+    }
+
+    async fn apply(&self, host: &impl Host, changes: &[Change]) -> Result<(), ProviderError> {
+        for change in changes {
+            match (change, &self.content) {
+                (Change::Write { reason: _, access }, Some(content)) => {
+                    host.write_file(&self.path, content.expose().as_bytes(), *access)?;
+                }
+                (Change::Remove, _) | (_, None) => host.remove_file(&self.path)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use drover_catalog::Sensitive;
+
+    use super::*;
+    use crate::host::memory::{MemoryHost, check};
+
+    fn motd(content: Option<&str>) -> FileSpec {
+        FileSpec {
+            path: "/etc/motd".into(),
+            content: content.map(Sensitive::new),
+            mode: 0o644,
+            owner: "root".into(),
+            group: "adm".into(),
+        }
+    }
+
+    const WANTED: Access = Access {
+        mode: 0o644,
+        user: 0,
+        group: 4,
+    };
+
+    #[test]
+    fn says_what_changes() {
+        let moo = motd(Some("moo"));
+        check(&moo, &MemoryHost::new(), "created");
+        check(&moo, &MemoryHost::new().file("/etc/motd", "moo", WANTED), "");
+        check(
+            &moo,
+            &MemoryHost::new().file("/etc/motd", "baa", WANTED),
+            "content replaced",
+        );
+        check(
+            &moo,
+            &MemoryHost::new().file("/etc/motd", "longer", WANTED),
+            "content replaced",
+        );
+        let mode = Access { mode: 0o4755, ..WANTED };
+        check(
+            &moo,
+            &MemoryHost::new().file("/etc/motd", "moo", mode),
+            "mode 4755 -> 0644",
+        );
+        let owner = Access { user: 7, ..WANTED };
+        check(
+            &moo,
+            &MemoryHost::new().file("/etc/motd", "baa", owner),
+            "content replaced, owner 7:4 -> 0:4",
+        );
+        check(
+            &moo,
+            &MemoryHost::new().special("/etc/motd", EntryKind::SymbolicLink),
+            "replaced a symbolic link",
+        );
+        let gone = motd(None);
+        check(&gone, &MemoryHost::new(), "");
+        check(&gone, &MemoryHost::new().file("/etc/motd", "moo", WANTED), "removed");
+        check(
+            &gone,
+            &MemoryHost::new().special("/etc/motd", EntryKind::SymbolicLink),
+            "removed",
+        );
+    }
+
+    #[test]
+    fn refuses_what_is_no_file() {
+        for spec in [motd(Some("moo")), motd(None)] {
+            let directory = "refused: /etc/motd is a directory; move it away, or choose another path";
+            check(&spec, &MemoryHost::new().directory("/etc/motd", WANTED), directory);
+            let special = "refused: /etc/motd is a device, a socket or a pipe; move it away, or choose another path";
+            check(
+                &spec,
+                &MemoryHost::new().special("/etc/motd", EntryKind::Special),
+                special,
+            );
+        }
+    }
+
+    #[test]
+    fn a_missing_owner_matters_only_for_a_file_that_shall_exist() {
+        let spec = |content| FileSpec {
+            owner: "nginx".into(),
+            ..motd(content)
+        };
+        let missing =
+            "refused: the machine has no user nginx; add it first (a package or a command that this resource requires)";
+        check(&spec(Some("moo")), &MemoryHost::new(), missing);
+        check(&spec(None), &MemoryHost::new(), "");
+    }
+}

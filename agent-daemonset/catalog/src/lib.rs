@@ -1,0 +1,36 @@
+//! The wire contract between masters and agents, and nothing else: what a master sends ([`Catalog`]), what an agent
+//! tells of its machine ([`Facts`]) and of what it did ([`Report`]), and the paths they meet at ([`routes`]).
+//!
+//! Both sides may be of different releases, so every type ignores unknown fields, and a field that is added later has a
+//! default. What a catalog *means* on a machine is `drover-apply`'s; how it is made is `drover-core`'s.
+
+mod catalog;
+mod digest;
+mod facts;
+mod report;
+mod sensitive;
+
+pub use catalog::{
+    Catalog, DirectorySpec, ExecSpec, FileSpec, HostIdentity, PackageSpec, PackageState, Resource, ResourceId,
+    ResourceKind, RevisionRef, ServiceSpec, ServiceState, SysctlSpec,
+};
+pub use digest::Digest;
+pub use facts::{Facts, Memory, Networking, Os, Processors};
+pub use report::{Outcome, Report, ResourceReport, ResourceStatus};
+pub use sensitive::Sensitive;
+
+/// The paths of a master's HTTPS interface. All want `Authorization: Bearer TOKEN`.
+pub mod routes {
+    /// `GET`: the caller's catalog. `If-None-Match` with the `ETag` of the one at hand and `Prefer: wait=SECONDS`
+    /// make it a long poll: 304 when nothing changed in that time, 404 when nothing is assigned to the host yet.
+    pub const CATALOG: &str = "/v1/catalog";
+    /// `PUT`: the caller's facts, as [`Facts`](crate::Facts); 204.
+    pub const FACTS: &str = "/v1/facts";
+    /// `POST`: what a run did, as [`Report`](crate::Report); 204.
+    pub const REPORT: &str = "/v1/report";
+    /// `GET`, without a token: 200 while the master serves, 503 while it starts or drains.
+    pub const READY: &str = "/readyz";
+}
+
+/// The audience that an agent's service account token must be bound to.
+pub const TOKEN_AUDIENCE: &str = "drover.dev/master";

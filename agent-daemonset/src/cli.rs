@@ -1,0 +1,146 @@
+//! The command line. Each flag can also be given by environment, which is how the DaemonSet does it.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// How the process ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Exit {
+    /// All is well; of `apply`, nothing changed.
+    Ok = 0,
+    /// Something went wrong.
+    Failed = 1,
+    /// `apply` changed something.
+    Changed = 2,
+    /// The command line makes no sense; the number is that of sysexits.h.
+    Usage = 64,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// Keeps a machine as its catalog says.
+#[derive(Debug, Parser)]
+#[command(name = "drover-agent", version, propagate_version = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+    #[command(flatten)]
+    pub(crate) logging: Logging,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Fetch catalogs from the masters and keep the machine so, until SIGTERM
+    Run(RunOptions),
+    /// Apply one catalog file once
+    #[command(after_help = "Exit codes: 0 nothing changed, 2 something changed, 1 something failed, 64 wrong usage.")]
+    Apply(ApplyOptions),
+    /// Print what templates may know of a machine, as JSON
+    Facts {
+        /// The root of the machine, or a folder that stands for one
+        #[arg(long, env = "DROVER_ROOT", default_value = "/")]
+        root: PathBuf,
+    },
+    /// Change the root and become a command; the agent calls itself so
+    #[command(name = "run-in-root", hide = true)]
+    RunInRoot {
+        /// The root
+        #[arg(long)]
+        root: PathBuf,
+        /// The working directory inside it
+        #[arg(long, default_value = "/")]
+        cwd: PathBuf,
+        /// The command
+        #[arg(last = true, required = true)]
+        argv: Vec<String>,
+    },
+}
+
+/// Where things are when the agent runs for good.
+#[derive(Debug, Args)]
+pub(crate) struct RunOptions {
+    /// Where the machine's `/` is mounted
+    #[arg(long, env = "DROVER_ROOT", default_value = "/host")]
+    pub(crate) root: PathBuf,
+    /// The folder that says where the masters are: `ca.crt` (PEM), `server-name` (the name in their certificate) and
+    /// `addresses` (one `IP:PORT`, `[IPv6]:PORT` or `NAME:PORT` a line). Read again for each request
+    #[arg(long, env = "DROVER_MASTERS_DIR", default_value = "/etc/drover/masters")]
+    pub(crate) masters_dir: PathBuf,
+    /// The service account token for audience `drover.dev/master`. Read again for each request
+    #[arg(long, env = "DROVER_TOKEN_FILE", default_value = "/var/run/secrets/drover/token")]
+    pub(crate) token_file: PathBuf,
+    /// The folder, on the machine itself, that outlives the agent
+    #[arg(long, env = "DROVER_STATE_DIR", default_value = "/var/lib/drover")]
+    pub(crate) state_dir: String,
+    /// The name of this machine's Host: a catalog for another is refused. Else the first catalog tells it
+    #[arg(long, env = "DROVER_HOST_NAME")]
+    pub(crate) host_name: Option<String>,
+}
+
+/// One run of a catalog file.
+#[derive(Debug, Args)]
+pub(crate) struct ApplyOptions {
+    /// The catalog, as JSON with its digest; `-` for standard input
+    #[arg(long)]
+    pub(crate) catalog: PathBuf,
+    /// The root of the machine, or a folder that stands for one: an image that is being built, where nothing is started
+    #[arg(long, env = "DROVER_ROOT", default_value = "/")]
+    pub(crate) root: PathBuf,
+    /// The folder, on the machine itself, that remembers what is still owed
+    #[arg(long, env = "DROVER_STATE_DIR", default_value = "/var/lib/drover")]
+    pub(crate) state_dir: String,
+    /// Say what would change, and change nothing
+    #[arg(long)]
+    pub(crate) noop: bool,
+    /// What to print
+    #[arg(long, value_enum, default_value_t = Output::Table)]
+    pub(crate) output: Output,
+}
+
+/// What a run prints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    /// What is not unchanged, for people
+    Table,
+    /// The whole report
+    Json,
+}
+
+/// What is logged, and how.
+#[derive(Debug, Args)]
+pub(crate) struct Logging {
+    /// What to log: `info`, or by module, such as `info,drover_apply=debug`
+    #[arg(long, env = "DROVER_LOG", default_value = "info", global = true)]
+    pub(crate) log: String,
+    /// How to log
+    #[arg(long, env = "DROVER_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text, global = true)]
+    pub(crate) log_format: LogFormat,
+}
+
+/// The form of a log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people
+    Text,
+    /// For machines
+    Json,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+}

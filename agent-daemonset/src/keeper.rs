@@ -1,0 +1,264 @@
+//! Keeps the machine as its catalog says: when a new catalog comes, when it is time to look again, and when a run was
+//! cut off.
+//!
+//! It needs no master: what was last assigned is on the machine's own disk.
+
+use std::{
+    path::{Path, PathBuf},
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+use anyhow::Context as _;
+use drover_apply::{LocalHost, Mode, Run, RunError, RunResult, StateDir, facts, state::Pending};
+use drover_catalog::{Catalog, Digest, Report};
+use tokio::{select, sync::watch, time};
+use tracing::{error, info, warn};
+
+use crate::{
+    admission::{self, Admitted},
+    cli::{Exit, RunOptions},
+    link::Link,
+    masters::Masters,
+    memory::Memory,
+    run_report,
+    shutdown::Signals,
+};
+
+/// How long a master has at the start to bring something newer than what is on disk.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// A catalog that asks for more frequent runs is not heeded: each costs the machine something.
+const SHORTEST_INTERVAL: Duration = Duration::from_secs(10);
+/// How long until a run is tried again that another run held up.
+const HELD_UP: Duration = Duration::from_secs(5);
+
+/// Runs the agent until it is told to end.
+pub(crate) async fn run(options: RunOptions) -> anyhow::Result<Exit> {
+    let RunOptions {
+        root,
+        masters_dir,
+        token_file,
+        state_dir,
+        host_name,
+    } = options;
+    let state = StateDir::new(&root, &state_dir)?;
+    let memory = Memory(&state);
+    let (stop, stopping) = watch::channel(false);
+    let (catalogs, arriving) = watch::channel(None);
+    let (reports, leaving) = watch::channel(memory.undelivered_report()?);
+    let keeper = Keeper::new(&root, &state, host_name, reports, stopping)?;
+    let etag = keeper.current.as_ref().map(|catalog| catalog.etag());
+    let masters = Masters::new(masters_dir, token_file, place(&root));
+    let link = Link {
+        masters,
+        memory,
+        root: root.clone(),
+        catalogs,
+        reports: leaving,
+    };
+    let signals = Signals::listen().context("could not listen for signals")?;
+    info!(version = env!("CARGO_PKG_VERSION"), root = %root.display(), "started");
+    select! {
+        ended = keeper.keep(arriving) => ended.map(|()| Exit::Ok),
+        never = link.talk(etag) => match never {},
+        () = signals.watch(stop) => Ok(Exit::Failed),
+    }
+}
+
+/// A place of this machine's own among the masters, the same at each start.
+fn place(root: &Path) -> usize {
+    let facts = facts::gather(root, true);
+    let own = Digest::of(format!("{} {}", facts.machine_id, facts.networking.fqdn).as_bytes());
+    usize::from_str_radix(own.short(7), 16).unwrap_or(0)
+}
+
+struct Keeper<'a> {
+    root: PathBuf,
+    state: &'a StateDir,
+    memory: Memory<'a>,
+    host_name: Option<String>,
+    /// What the machine is kept as.
+    current: Option<Rc<Catalog>>,
+    /// The last report that was handed over in this life. The first run always makes one: versions and boot ids change
+    /// with restarts.
+    last_report: Option<Report>,
+    reports: watch::Sender<Option<Report>>,
+    stopping: watch::Receiver<bool>,
+}
+
+impl<'a> Keeper<'a> {
+    fn new(
+        root: &Path,
+        state: &'a StateDir,
+        host_name: Option<String>,
+        reports: watch::Sender<Option<Report>>,
+        stopping: watch::Receiver<bool>,
+    ) -> anyhow::Result<Self> {
+        let memory = Memory(state);
+        let current = memory.catalog()?.filter(|kept| {
+            let ours = host_name.as_ref().is_none_or(|name| *name == kept.host.name);
+            if !ours {
+                warn!(
+                    kept = kept.host.name,
+                    "the catalog on disk is another host's, and is left alone"
+                );
+            }
+            ours
+        });
+        Ok(Self {
+            root: root.to_owned(),
+            state,
+            memory,
+            host_name,
+            current: current.map(Rc::new),
+            last_report: None,
+            reports,
+            stopping,
+        })
+    }
+
+    /// Keeps the machine until it is told to stop.
+    async fn keep(mut self, mut arriving: watch::Receiver<Option<Rc<Catalog>>>) -> anyhow::Result<()> {
+        let mut next_run = time::Instant::now()
+            + if self.has_unfinished_work()? {
+                Duration::ZERO
+            } else {
+                PATIENCE
+            };
+        let mut stopping = self.stopping.clone();
+        loop {
+            select! {
+                biased;
+                _ = stopping.wait_for(|stop| *stop) => return Ok(()),
+                changed = arriving.changed() => {
+                    changed.context("the conversation with the masters has ended")?;
+                    let offered = arriving.borrow_and_update().clone();
+                    if !offered.is_some_and(|catalog| self.accept(catalog)) {
+                        continue;
+                    }
+                }
+                () = time::sleep_until(next_run), if self.current.is_some() => {}
+            }
+            next_run = time::Instant::now() + self.run_current().await;
+        }
+    }
+
+    /// Whether a run was cut off, or something is still owed.
+    fn has_unfinished_work(&self) -> anyhow::Result<bool> {
+        Ok(self.memory.was_cut_off()? || !Pending::load(self.state)?.is_empty())
+    }
+
+    /// Takes a catalog as the machine's own, if it may be; says whether there is something new to do.
+    fn accept(&mut self, offered: Rc<Catalog>) -> bool {
+        let (generation, digest) = (offered.generation, offered.digest.short(12).to_owned());
+        match admission::admit(&offered, self.current.as_deref(), self.host_name.as_deref()) {
+            Err(refusal) => {
+                warn!(generation, digest, %refusal, "refused a catalog; the one before stays in force");
+                return false;
+            }
+            Ok(Admitted::Same) => return false,
+            Ok(Admitted::New) => info!(generation, digest, "a new catalog"),
+            Ok(Admitted::NewHost) => {
+                warn!(
+                    generation,
+                    digest,
+                    uid = offered.host.uid,
+                    "this host was made anew; its generations start again"
+                );
+            }
+        }
+        if let Err(error) = self.memory.keep_catalog(&offered) {
+            // Applied nevertheless: the machine may be full, and the catalog what empties it.
+            error!(%error, "could not keep the catalog on disk; after a restart it must come from a master");
+        }
+        self.current = Some(offered);
+        true
+    }
+
+    /// Makes the machine what its catalog says, and says how long until the next time.
+    async fn run_current(&mut self) -> Duration {
+        let Some(catalog) = self.current.clone() else {
+            return PATIENCE;
+        };
+        let lock = match self.state.try_lock() {
+            Ok(Some(lock)) => Some(lock),
+            Ok(None) => {
+                info!("another run is under way on this machine; waiting for it to end");
+                return HELD_UP;
+            }
+            Err(error) => {
+                error!(%error, "could not lock the state folder");
+                None
+            }
+        };
+        let started = Instant::now();
+        let result = self.apply(&catalog).await;
+        drop(lock);
+        let report = match result {
+            // The marker stays: the next start goes on.
+            Ok(result) if result.interrupted => return Duration::ZERO,
+            Ok(result) => run_report::of_run(&catalog, result, started.elapsed(), &self.root),
+            Err(error) => {
+                error!(%error, "the run could not go on");
+                run_report::of_failed_run(&catalog, &error, started.elapsed(), &self.root)
+            }
+        };
+        self.hand_over(report);
+        SHORTEST_INTERVAL.max(Duration::from_secs(u64::from(catalog.interval_seconds)))
+    }
+
+    async fn apply(&self, catalog: &Catalog) -> Result<RunResult, RunError> {
+        // A full disk is no reason to stop: this very catalog may be what makes room.
+        if let Err(error) = self.memory.begin_run() {
+            error!(%error, "could not note on disk that a run begins; if it is cut off, the next start does not hurry");
+        }
+        // Opened anew for each run: connections to systemd are not kept for hours.
+        let host = LocalHost::open(&self.root, true).map_err(drover_apply::StateError::from)?;
+        let stop = || *self.stopping.borrow();
+        let run = Run {
+            host: &host,
+            state: self.state,
+            mode: Mode::Apply,
+            stop: &stop,
+        };
+        let result = run.apply(catalog).await?;
+        if !result.interrupted {
+            self.memory.end_run()?;
+        }
+        Ok(result)
+    }
+
+    fn hand_over(&mut self, report: Report) {
+        if !run_report::is_news(&report, self.last_report.as_ref()) {
+            return;
+        }
+        if let Err(error) = self.memory.keep_report(&report) {
+            error!(%error, "could not keep the report on disk; it is lost if no master takes it before a restart");
+        }
+        self.last_report = Some(report.clone());
+        self.reports.send_replace(Some(report));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unfinished_work_is_a_run_that_was_cut_off_or_a_notification_that_is_owed() {
+        let root = tempfile::tempdir().unwrap();
+        let state = StateDir::new(root.path(), "/state").unwrap();
+        let (reports, _) = watch::channel(None);
+        let (_stop, stopping) = watch::channel(false);
+        let keeper = Keeper::new(root.path(), &state, None, reports, stopping).unwrap();
+        assert!(!keeper.has_unfinished_work().unwrap());
+        keeper.memory.begin_run().unwrap();
+        assert!(keeper.has_unfinished_work().unwrap());
+        keeper.memory.end_run().unwrap();
+        assert!(!keeper.has_unfinished_work().unwrap());
+        state
+            .write("notifications.json", br#"{"base/nginx": ["base/conf"]}"#)
+            .unwrap();
+        assert!(keeper.has_unfinished_work().unwrap());
+    }
+}

@@ -1,0 +1,147 @@
+//! `drover-agent apply`: one run of a catalog that comes as a file, or by standard input as SSH Jobs send it.
+//!
+//! The same rules hold as for a catalog from a master: it is whole, and not a step back. What it changes is printed.
+
+use std::{
+    fmt::Write as _,
+    io::{self, Read as _, Write as _},
+    path::Path,
+    time::Instant,
+};
+
+use anyhow::{Context as _, bail};
+use drover_apply::{LocalHost, Mode, Run, StateDir};
+use drover_catalog::{Catalog, Outcome, Report, ResourceStatus};
+use tokio::sync::watch;
+
+use crate::{
+    admission,
+    cli::{ApplyOptions, Exit, Output},
+    memory::Memory,
+    run_report,
+    shutdown::Signals,
+};
+
+/// Whether the machine at a root runs; otherwise it is an image.
+pub(crate) fn is_booted(root: &Path) -> bool {
+    root == Path::new("/") || LocalHost::runs_systemd(root)
+}
+
+/// Applies the catalog once.
+pub(crate) async fn run(options: ApplyOptions) -> anyhow::Result<Exit> {
+    let catalog = read(&options.catalog)?;
+    let state = StateDir::new(&options.root, &options.state_dir)?;
+    let memory = Memory(&state);
+    admission::admit(&catalog, memory.catalog()?.as_ref(), None)
+        .with_context(|| format!("{} is refused", options.catalog.display()))?;
+    let mode = if options.noop { Mode::Noop } else { Mode::Apply };
+    let lock = match mode {
+        Mode::Noop => None,
+        Mode::Apply => match state.try_lock()? {
+            Some(lock) => Some(lock),
+            None => bail!("another run is under way on this machine; try again when it has ended"),
+        },
+    };
+    if mode == Mode::Apply {
+        memory.keep_catalog(&catalog)?;
+        memory.begin_run()?;
+    }
+    let (stop, stopping) = watch::channel(false);
+    let signals = Signals::listen().context("could not listen for signals")?;
+    let host = LocalHost::open(&options.root, is_booted(&options.root))?;
+    let started = Instant::now();
+    let run = Run {
+        host: &host,
+        state: &state,
+        mode,
+        stop: &|| *stopping.borrow(),
+    };
+    let result = tokio::select! {
+        result = run.apply(&catalog) => result?,
+        () = signals.watch(stop) => return Ok(Exit::Failed),
+    };
+    if result.interrupted {
+        bail!("it was asked to end before the last resource; run it again for the rest");
+    }
+    if mode == Mode::Apply {
+        memory.end_run()?;
+    }
+    drop(lock);
+    let report = run_report::of_run(&catalog, result, started.elapsed(), &options.root);
+    match options.output {
+        Output::Table => print(&table(&report, mode))?,
+        Output::Json => print(&serde_json::to_string(&report).context("could not write the report as JSON")?)?,
+    }
+    Ok(exit(&report))
+}
+
+/// Writes a line to standard output.
+pub(crate) fn print(text: &str) -> anyhow::Result<()> {
+    writeln!(io::stdout(), "{}", text.trim_end()).context("could not write to standard output")
+}
+
+fn read(path: &Path) -> anyhow::Result<Catalog> {
+    let mut text = Vec::new();
+    let read = if path == Path::new("-") {
+        io::stdin().read_to_end(&mut text)
+    } else {
+        std::fs::File::open(path).and_then(|mut file| file.read_to_end(&mut text))
+    };
+    read.with_context(|| format!("could not read the catalog {}", path.display()))?;
+    serde_json::from_slice(&text).map_err(|error| {
+        // Where it is wrong, but never the text: it may hold secrets.
+        let (line, column) = (error.line(), error.column());
+        anyhow::anyhow!("{} is no catalog: see line {line}, column {column}", path.display())
+    })
+}
+
+fn exit(report: &Report) -> Exit {
+    match report.outcome {
+        Outcome::Failed => Exit::Failed,
+        Outcome::Converged if report.count(ResourceStatus::Changed) > 0 => Exit::Changed,
+        Outcome::Converged => Exit::Ok,
+    }
+}
+
+/// What is not unchanged, a line each, and the counts.
+fn table(report: &Report, mode: Mode) -> String {
+    let rows = report
+        .resources
+        .iter()
+        .filter(|r| r.status != ResourceStatus::Unchanged);
+    let width = rows.clone().map(|r| r.id.as_str().len()).max().unwrap_or(0);
+    let mut text = String::new();
+    for row in rows {
+        // Writing to a String does not fail.
+        let _ = writeln!(
+            text,
+            "{:<9} {:<width$}  {}",
+            word(row.status, mode),
+            row.id.as_str(),
+            row.message
+        );
+    }
+    let count = |status| report.count(status);
+    let _ = write!(
+        text,
+        "{} {}, {} unchanged, {} deferred, {} failed, {} skipped",
+        count(ResourceStatus::Changed),
+        if mode == Mode::Noop { "would change" } else { "changed" },
+        count(ResourceStatus::Unchanged),
+        count(ResourceStatus::Deferred),
+        count(ResourceStatus::Failed),
+        count(ResourceStatus::Skipped),
+    );
+    text
+}
+
+fn word(status: ResourceStatus, mode: Mode) -> &'static str {
+    match status {
+        ResourceStatus::Unchanged => "unchanged",
+        ResourceStatus::Changed if mode == Mode::Noop => "would be",
+        ResourceStatus::Changed => "changed",
+        ResourceStatus::Failed => "FAILED",
+        ResourceStatus::Skipped => "skipped",
+        ResourceStatus::Deferred => "deferred",
+    }
+}

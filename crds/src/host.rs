@@ -1,0 +1,318 @@
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// One machine. The operator makes a Host for each Node of the cluster; they are not written by hand.
+#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[kube(
+    group = "drover.dev",
+    version = "v1alpha1",
+    kind = "Host",
+    namespaced,
+    status = "HostStatus",
+    derive = "PartialEq",
+    category = "drover",
+    doc = "One machine: what is assigned to it, what is active on it, and which Rollout holds it. The operator makes a \
+           Host for each Node of the cluster.",
+    selectable = ".status.phase",
+    printcolumn(name = "State", type_ = "string", json_path = ".status.phase"),
+    printcolumn(name = "Via", type_ = "string", json_path = r".metadata.labels['drover\.dev/via']"),
+    printcolumn(name = "Revision", type_ = "string", json_path = ".status.display.revisions"),
+    printcolumn(name = "OS", type_ = "string", json_path = ".status.display.os"),
+    printcolumn(name = "Last-Change", type_ = "date", json_path = ".status.active.lastChangeTime"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(
+        name = "Kernel",
+        type_ = "string",
+        json_path = ".status.facts.kernelRelease",
+        priority = 1
+    ),
+    printcolumn(name = "Address", type_ = "string", json_path = ".status.facts.ip", priority = 1),
+    printcolumn(
+        name = "Held-By",
+        type_ = "string",
+        json_path = ".status.claim.rollout",
+        priority = 1
+    ),
+    printcolumn(name = "Message", type_ = "string", json_path = ".status.message", priority = 1)
+)]
+#[serde(rename_all = "camelCase")]
+pub struct HostSpec {
+    /// The Node of the cluster that this Host stands for, by name and UID. A Node made again under the same name gets a
+    /// new Host.
+    #[x_kube(validation = ("self == oldSelf", "spec.nodeRef can not change: a Host stands for one machine; delete the Host and the operator makes a new one"))]
+    pub node_ref: NodeRef,
+}
+
+/// A Node of the cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct NodeRef {
+    /// The Node's name.
+    pub name: String,
+    /// The Node's UID.
+    pub uid: String,
+}
+
+/// What is known of a machine and what is done with it. Written by the operator and the masters only.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HostStatus {
+    /// The generation of the Host that this status speaks of.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub observed_generation: Option<i64>,
+    /// One word: `Unassigned`, `Pending`, `UpToDate`, `Updating`, `Failed`, `NotReady`, `Unreachable`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub phase: Option<String>,
+    /// One line about the phase.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub message: Option<String>,
+    /// Strings made ready for the columns of `kubectl get`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub display: Option<HostDisplay>,
+    /// What the machine must look like: one revision of each NodeConfig that was rolled out to it.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["nodeConfig".into()]))]
+    pub assigned: Vec<Assignment>,
+    /// Grows by one with each change of `assigned`, and when a machine that failed shall try again. Agents refuse a
+    /// catalog of an older generation than they have.
+    #[serde(skip_serializing_if = "is_zero", default)]
+    pub assigned_generation: i64,
+    /// What the machine's agent last reported.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub active: Option<AppliedReport>,
+    /// The Rollout that holds this machine now. A machine is held by one Rollout at a time.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub claim: Option<Claim>,
+    /// How the machine was before a Rollout came: what it gives back. Recorded before anything is changed.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub restore: Option<Restore>,
+    /// How the last run of each Rollout ended on this machine.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["rollout".into()]))]
+    pub runs: Vec<RunRecord>,
+    /// The machine's facts, as its agent gathered them: what templates can read.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub facts: Option<FactsBrief>,
+    /// `Ready`, `Reconciling`, `Stalled`; the steps of a Rollout (`Claimed`, `ExcludedFromLoadBalancer`, `Cordoned`,
+    /// `Drained`, `Verified`); and `Applied`: whether the last run of the agent converged.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+}
+
+#[allow(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde's skip_serializing_if passes a reference"
+)]
+fn is_zero(number: &i64) -> bool {
+    *number == 0
+}
+
+/// Strings made ready for the columns of `kubectl get`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HostDisplay {
+    /// The active revisions, joined by commas.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub revisions: Option<String>,
+    /// The operating system and its release.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub os: Option<String>,
+}
+
+/// A revision of a NodeConfig that a machine must have.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Assignment {
+    /// The NodeConfig's name.
+    pub node_config: String,
+    /// The revision's name, `<NodeConfig>-<hash>`.
+    pub revision: String,
+}
+
+/// What an agent last reported, in brief. Runs that change nothing are not reported.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AppliedReport {
+    /// The assignment generation of the catalog that was applied.
+    pub generation: i64,
+    /// The digest of the catalog that was applied.
+    pub catalog: String,
+    /// The revisions that the catalog was made of.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub revisions: Vec<Assignment>,
+    /// Whether each resource is as the catalog says.
+    pub converged: bool,
+    /// How many resources the catalog has.
+    pub resources: i32,
+    /// How many of them the run changed.
+    pub changed: i32,
+    /// How many of them failed.
+    pub failed: i32,
+    /// The first failures, or what was changed, in words.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub message: Option<String>,
+    /// When a run last changed something on the machine.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub last_change_time: Option<Time>,
+    /// The kernel's boot id: it changes with each reboot.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub boot_id: Option<String>,
+    /// The agent's version.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub agent_version: Option<String>,
+}
+
+/// A Rollout's hold on a machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Claim {
+    /// The Rollout's name.
+    pub rollout: String,
+    /// The Rollout's UID.
+    pub rollout_uid: String,
+    /// The Rollout's run.
+    pub run: i64,
+    /// The batch of the run that the machine is in, from 0.
+    pub batch: i32,
+    /// Tells this hold from every other; the entry in the Rollout's `inFlight` has the same.
+    pub token: String,
+    /// The revision that the machine gets.
+    pub target: Assignment,
+    /// What is being done. It is recorded before it is done.
+    pub step: ClaimStep,
+    /// When this step began.
+    pub step_started_at: Time,
+    /// What the step waits for, such as a pod and the budget that protects it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub waiting_for: Option<String>,
+    /// Why the machine failed: it is given back and counted as failed.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub failure: Option<String>,
+}
+
+/// The steps of one machine, in their order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub enum ClaimStep {
+    /// Held, nothing done yet.
+    Claim,
+    /// The label that takes the node out of load balancers is set, and settles.
+    LeaveLoadBalancer,
+    /// The node takes no new pods.
+    Cordon,
+    /// The node's pods are evicted.
+    Drain,
+    /// The revision is assigned, and the agent applies it.
+    Apply,
+    /// The gates are asked.
+    Verify,
+    /// Cordon and label become what they were before.
+    Restore,
+}
+
+impl ClaimStep {
+    /// As the API writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Claim => "Claim",
+            Self::LeaveLoadBalancer => "LeaveLoadBalancer",
+            Self::Cordon => "Cordon",
+            Self::Drain => "Drain",
+            Self::Apply => "Apply",
+            Self::Verify => "Verify",
+            Self::Restore => "Restore",
+        }
+    }
+}
+
+/// How a machine was before a Rollout came.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Restore {
+    /// The node was cordoned already, so it stays cordoned.
+    pub cordoned: bool,
+    /// The value of the label that takes the node out of load balancers, if it was there already; then it stays.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub load_balancer_label: Option<String>,
+}
+
+/// How a run of a Rollout ended on this machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RunRecord {
+    /// The Rollout's name.
+    pub rollout: String,
+    /// The Rollout's UID.
+    pub rollout_uid: String,
+    /// The Rollout's run.
+    pub run: i64,
+    /// The batch that the machine was in, from 0.
+    pub batch: i32,
+    /// The revision that the machine got.
+    pub revision: String,
+    /// How it ended.
+    pub outcome: RunOutcome,
+    /// Why it failed.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub message: Option<String>,
+    /// When it ended.
+    pub finished_at: Time,
+}
+
+impl RunRecord {
+    /// When it ended, as a timestamp.
+    pub fn finished(&self) -> Timestamp {
+        self.finished_at.0
+    }
+}
+
+/// How a run ended on one machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum RunOutcome {
+    /// The revision was applied, and all gates passed.
+    Succeeded,
+    /// A step failed; the machine was given back.
+    Failed,
+}
+
+/// A machine's facts, in facter's familiar names where templates read them (`facts.os.family`).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FactsBrief {
+    /// `facts.os.id`, such as `debian`.
+    pub os_id: String,
+    /// `facts.os.name`, such as `Debian GNU/Linux`.
+    pub os_name: String,
+    /// `facts.os.family`, such as `debian`.
+    pub os_family: String,
+    /// `facts.os.release`, such as `12`.
+    pub os_release: String,
+    /// `facts.os.codename`, such as `bookworm`.
+    pub os_codename: String,
+    /// `facts.kernel`, `Linux`.
+    pub kernel: String,
+    /// `facts.kernelrelease`, such as `6.1.0-18-amd64`.
+    pub kernel_release: String,
+    /// `facts.architecture`, such as `x86_64`.
+    pub architecture: String,
+    /// `facts.networking.hostname`.
+    pub hostname: String,
+    /// `facts.networking.fqdn`.
+    pub fqdn: String,
+    /// `facts.networking.ip`.
+    pub ip: String,
+    /// `facts.networking.interfaces`: addresses by interface.
+    pub interfaces: BTreeMap<String, Vec<String>>,
+    /// `facts.processors.count`.
+    pub processors: i32,
+    /// `facts.memory.total_mib`.
+    pub memory_mib: i64,
+    /// `facts.init`: `systemd`, or `none`.
+    pub init: String,
+    /// `facts.machine_id`.
+    pub machine_id: String,
+}

@@ -1,0 +1,37 @@
+//! Drover's custom resources, group `drover.dev`, version `v1alpha1`: one kind a module, with its documentation (it is
+//! what `kubectl explain` prints) and its validation (CEL, run by the API server).
+//!
+//! This crate holds types only. It knows no client, takes no decision and reads no clock.
+//!
+//! Conventions of all kinds: no defaults in the schema of a `spec` (GitOps tools would show them as drift; the operator
+//! resolves them, see `resolved()` functions), optional fields are left out rather than written as null, durations are
+//! whole seconds with the unit in the name, lists with a key merge by that key.
+
+pub mod condition;
+mod host;
+pub mod keys;
+mod limit;
+mod master_pool;
+mod node_config;
+mod rollout;
+
+pub use host::{
+    AppliedReport, Assignment, Claim, ClaimStep, FactsBrief, Host, HostDisplay, HostSpec, HostStatus, NodeRef, Restore,
+    RunOutcome, RunRecord,
+};
+pub use limit::Limit;
+pub use master_pool::{MasterPool, MasterPoolSpec, MasterPoolStatus};
+pub use node_config::{
+    ConfigMapSource, DataSource, Directory, Drift, Ensure, Exec, File, NodeConfig, NodeConfigResource, NodeConfigSpec,
+    NodeConfigStatus, NotifyAction, Package, SecretSource, Service, ServiceStateWanted, Sysctl,
+};
+pub use rollout::{
+    Batch, BatchStatus, Counts, Disruption, Drain, Failure, FailurePolicy, Gate, Gates, HttpGate, HttpScheme,
+    InFlightHost, LoadBalancer, NodeConfigRef, NodeReadyGate, Rollout, RolloutDisplay, RolloutPhase, RolloutSpec,
+    RolloutStatus, Run, Strategy, UnmanagedPods,
+};
+
+/// The API group of all kinds.
+pub const GROUP: &str = "drover.dev";
+/// The API version of all kinds.
+pub const VERSION: &str = "v1alpha1";

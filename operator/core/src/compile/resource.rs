@@ -1,0 +1,366 @@
+//! One resource of a NodeConfig as a resource of a catalog: defaults filled in, spellings made one, contents rendered.
+//!
+//! The API server has validated the fields, but a revision outlives the validation that it was stored under, so what
+//! the agent relies on (paths, modes, exactly one kind) is checked again.
+
+use drover_catalog::{
+    DirectorySpec, ExecSpec, FileSpec, PackageSpec, PackageState, ResourceKind, Sensitive, ServiceSpec, ServiceState,
+    SysctlSpec,
+};
+use drover_crds::{
+    Directory, Ensure, Exec, File, NodeConfigResource, NotifyAction, Package, Service, ServiceStateWanted, Sysctl,
+};
+
+use super::{CompileError, TemplateError};
+
+/// How long a command may take, in seconds, when nothing is said.
+const DEFAULT_TIMEOUT_SECONDS: u32 = 300;
+/// The unit types of systemd.unit(5).
+const UNIT_SUFFIXES: [&str; 11] = [
+    ".automount",
+    ".device",
+    ".mount",
+    ".path",
+    ".scope",
+    ".service",
+    ".slice",
+    ".socket",
+    ".swap",
+    ".target",
+    ".timer",
+];
+
+/// Makes the resource's kind. `label` is how errors call it; `render` makes a file of a template.
+pub(super) fn resolve(
+    resource: &NodeConfigResource,
+    label: &str,
+    render: impl FnOnce(&str) -> Result<String, TemplateError>,
+) -> Result<ResourceKind, CompileError> {
+    let NodeConfigResource {
+        name,
+        file,
+        directory,
+        exec,
+        service,
+        package,
+        sysctl,
+        require: _,
+        notify: _,
+    } = resource;
+    let invalid = |field: &'static str, wanted: &'static str| CompileError::Invalid {
+        resource: label.to_owned(),
+        field,
+        wanted,
+    };
+    match (file, directory, exec, service, package, sysctl) {
+        (Some(file), None, None, None, None, None) => {
+            let content = content(file, label, render)?;
+            let File {
+                path,
+                content: _,
+                template: _,
+                ensure: _,
+                mode,
+                owner,
+                group,
+            } = file;
+            Ok(ResourceKind::File(FileSpec {
+                path: absolute(path).ok_or_else(|| invalid("file.path", PATH))?,
+                content: content.map(Sensitive::new),
+                mode: octal(mode.as_deref(), 0o644).ok_or_else(|| invalid("file.mode", MODE))?,
+                owner: or_root(owner.as_ref()),
+                group: or_root(group.as_ref()),
+            }))
+        }
+        (None, Some(directory), None, None, None, None) => {
+            let Directory {
+                path,
+                mode,
+                owner,
+                group,
+            } = directory;
+            Ok(ResourceKind::Directory(DirectorySpec {
+                path: absolute(path).ok_or_else(|| invalid("directory.path", PATH))?,
+                mode: octal(mode.as_deref(), 0o755).ok_or_else(|| invalid("directory.mode", MODE))?,
+                owner: or_root(owner.as_ref()),
+                group: or_root(group.as_ref()),
+            }))
+        }
+        (None, None, Some(exec), None, None, None) => {
+            let empty = |argv: &Option<Vec<String>>| argv.as_ref().is_some_and(Vec::is_empty);
+            if exec.command.is_empty() || empty(&exec.unless) || empty(&exec.only_if) {
+                return Err(invalid(
+                    "exec.command, exec.unless or exec.onlyIf",
+                    "must name a program; write [\"program\", \"argument\"]",
+                ));
+            }
+            Ok(ResourceKind::Exec(self::exec(exec)))
+        }
+        (None, None, None, Some(service), None, None) => Ok(ResourceKind::Service(self::service(service))),
+        (None, None, None, None, Some(package), None) => Ok(ResourceKind::Package(self::package(package, name))),
+        (None, None, None, None, None, Some(Sysctl { key, value })) => Ok(ResourceKind::Sysctl(SysctlSpec {
+            key: sysctl_key(key),
+            value: value.clone(),
+        })),
+        _ => Err(CompileError::NotOneKind {
+            resource: label.to_owned(),
+        }),
+    }
+}
+
+const PATH: &str = "must be absolute, without empty, `.` and `..` parts, and not end with a slash";
+const MODE: &str = "must be three or four octal digits as a string, such as \"0644\"";
+
+fn content(
+    file: &File,
+    label: &str,
+    render: impl FnOnce(&str) -> Result<String, TemplateError>,
+) -> Result<Option<String>, CompileError> {
+    match (file.ensure.unwrap_or_default(), &file.content, &file.template) {
+        (Ensure::Absent, None, None) => Ok(None),
+        (Ensure::Present, Some(content), None) => Ok(Some(content.clone())),
+        (Ensure::Present, None, Some(template)) => {
+            render(template).map(Some).map_err(|problem| CompileError::Template {
+                resource: label.to_owned(),
+                problem,
+            })
+        }
+        _ => Err(CompileError::Invalid {
+            resource: label.to_owned(),
+            field: "file",
+            wanted: "must have either content or template, or ensure: Absent and neither of them",
+        }),
+    }
+}
+
+fn exec(exec: &Exec) -> ExecSpec {
+    let Exec {
+        command,
+        creates,
+        unless,
+        only_if,
+        refresh_only,
+        cwd,
+        environment,
+        timeout_seconds,
+    } = exec.clone();
+    ExecSpec {
+        argv: command,
+        creates,
+        unless,
+        only_if,
+        refresh_only: refresh_only.unwrap_or(false),
+        cwd: Some(cwd.unwrap_or_else(|| "/".to_owned())),
+        environment: environment.unwrap_or_default(),
+        timeout_seconds: timeout_seconds
+            .and_then(|seconds| u32::try_from(seconds).ok())
+            .filter(|seconds| *seconds > 0)
+            .unwrap_or(DEFAULT_TIMEOUT_SECONDS),
+    }
+}
+
+fn service(service: &Service) -> ServiceSpec {
+    let Service {
+        unit,
+        state,
+        enabled,
+        on_notify,
+    } = service;
+    ServiceSpec {
+        unit: if UNIT_SUFFIXES.iter().any(|suffix| unit.ends_with(suffix)) {
+            unit.clone()
+        } else {
+            format!("{unit}.service")
+        },
+        state: state.map(|state| match state {
+            ServiceStateWanted::Running => ServiceState::Running,
+            ServiceStateWanted::Stopped => ServiceState::Stopped,
+        }),
+        enabled: *enabled,
+        reload_on_notify: *on_notify == Some(NotifyAction::Reload),
+    }
+}
+
+fn package(package: &Package, name: &str) -> PackageSpec {
+    let Package {
+        package,
+        ensure,
+        version,
+    } = package;
+    PackageSpec {
+        package: package.clone().unwrap_or_else(|| name.to_owned()),
+        state: match ensure.unwrap_or_default() {
+            Ensure::Present => PackageState::Present,
+            Ensure::Absent => PackageState::Absent,
+        },
+        version: version.clone(),
+    }
+}
+
+/// The path, when nobody can write another one for the same file (links aside).
+fn absolute(path: &str) -> Option<String> {
+    let parts = path.strip_prefix('/')?;
+    let plain = |part: &str| !matches!(part, "" | "." | "..") && !part.contains('\0');
+    parts.split('/').all(plain).then(|| path.to_owned())
+}
+
+fn octal(text: Option<&str>, default: u32) -> Option<u32> {
+    let Some(text) = text else { return Some(default) };
+    let digits = matches!(text.len(), 3 | 4) && text.bytes().all(|byte| matches!(byte, b'0'..=b'7'));
+    digits.then(|| u32::from_str_radix(text, 8).ok())?
+}
+
+fn or_root(name: Option<&String>) -> String {
+    name.cloned().unwrap_or_else(|| "root".to_owned())
+}
+
+/// One spelling of a kernel parameter, by the rule of sysctl.d(5): when a slash comes first, slashes separate and dots
+/// belong to names, so the two are exchanged.
+fn sysctl_key(key: &str) -> String {
+    match key.find(['.', '/']).map(|at| key.as_bytes()[at]) {
+        Some(b'/') => key
+            .chars()
+            .map(|c| {
+                if c == '/' {
+                    '.'
+                } else if c == '.' {
+                    '/'
+                } else {
+                    c
+                }
+            })
+            .collect(),
+        _ => key.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::{Expect, expect};
+
+    use super::*;
+
+    fn check(yaml_like: serde_json::Value, expected: &Expect) {
+        let resource: NodeConfigResource = serde_json::from_value(yaml_like).unwrap();
+        let render = |template: &str| Ok(format!("rendered {template}"));
+        let actual = match resolve(&resource, "base/it", render) {
+            Ok(kind) => serde_json::to_string(&kind).unwrap(),
+            Err(error) => error.to_string(),
+        };
+        expected.assert_eq(&actual);
+    }
+
+    #[test]
+    fn fills_in_what_was_left_out() {
+        use serde_json::json;
+        check(
+            json!({"name": "it", "file": {"path": "/etc/motd", "content": "moo"}}),
+            &expect![[
+                r#"{"type":"file","spec":{"path":"/etc/motd","content":"moo","mode":420,"owner":"root","group":"root"}}"#
+            ]],
+        );
+        check(
+            json!({"name": "it", "file": {"path": "/etc/motd", "template": "t", "mode": "4711", "owner": "a", "group": "7"}}),
+            &expect![[
+                r#"{"type":"file","spec":{"path":"/etc/motd","content":"rendered t","mode":2505,"owner":"a","group":"7"}}"#
+            ]],
+        );
+        check(
+            json!({"name": "it", "file": {"path": "/etc/motd", "ensure": "Absent"}}),
+            &expect![[
+                r#"{"type":"file","spec":{"path":"/etc/motd","content":null,"mode":420,"owner":"root","group":"root"}}"#
+            ]],
+        );
+        check(
+            json!({"name": "it", "directory": {"path": "/srv"}}),
+            &expect![[r#"{"type":"directory","spec":{"path":"/srv","mode":493,"owner":"root","group":"root"}}"#]],
+        );
+        check(
+            json!({"name": "it", "exec": {"command": ["true"], "refreshOnly": true}}),
+            &expect![[
+                r#"{"type":"exec","spec":{"argv":["true"],"creates":null,"unless":null,"only_if":null,"refresh_only":true,"cwd":"/","environment":{},"timeout_seconds":300}}"#
+            ]],
+        );
+        check(
+            json!({"name": "it", "service": {"unit": "nginx", "state": "Running"}}),
+            &expect![[
+                r#"{"type":"service","spec":{"unit":"nginx.service","state":"Running","enabled":null,"reload_on_notify":false}}"#
+            ]],
+        );
+        check(
+            json!({"name": "it", "service": {"unit": "backup.timer", "enabled": true, "onNotify": "Reload"}}),
+            &expect![[
+                r#"{"type":"service","spec":{"unit":"backup.timer","state":null,"enabled":true,"reload_on_notify":true}}"#
+            ]],
+        );
+        check(
+            json!({"name": "it", "service": {"unit": "dbus-org.freedesktop.hostname1", "enabled": true}}),
+            &expect![[
+                r#"{"type":"service","spec":{"unit":"dbus-org.freedesktop.hostname1.service","state":null,"enabled":true,"reload_on_notify":false}}"#
+            ]],
+        );
+        check(
+            json!({"name": "it", "package": {}}),
+            &expect![[r#"{"type":"package","spec":{"package":"it","state":"Present","version":null}}"#]],
+        );
+        check(
+            json!({"name": "it", "package": {"package": "vim", "ensure": "Absent"}}),
+            &expect![[r#"{"type":"package","spec":{"package":"vim","state":"Absent","version":null}}"#]],
+        );
+    }
+
+    #[test]
+    fn one_parameter_has_one_spelling() {
+        for (written, key) in [
+            ("net.ipv4.ip_forward", "net.ipv4.ip_forward"),
+            ("net/ipv4/ip_forward", "net.ipv4.ip_forward"),
+            ("net/ipv4/conf/eth0.1/forwarding", "net.ipv4.conf.eth0/1.forwarding"),
+            ("net.ipv4.conf.eth0/1.forwarding", "net.ipv4.conf.eth0/1.forwarding"),
+        ] {
+            assert_eq!(sysctl_key(written), key, "{written}");
+        }
+    }
+
+    #[test]
+    fn refuses_what_an_agent_could_not_rely_on() {
+        use serde_json::json;
+        for path in ["etc/motd", "/", "/etc/", "/etc//motd", "/etc/../motd", "/etc/.", ""] {
+            assert_eq!(absolute(path), None, "{path}");
+        }
+        for mode in ["0999", "77", "+644", "00644", "0o644"] {
+            assert_eq!(octal(Some(mode), 0), None, "{mode}");
+        }
+        check(
+            json!({"name": "it", "directory": {"path": "/srv/.."}}),
+            &expect![
+                "base/it: directory.path must be absolute, without empty, `.` and `..` parts, and not end with a slash"
+            ],
+        );
+        check(
+            json!({"name": "it", "file": {"path": "/etc/motd", "content": "moo", "mode": "rw"}}),
+            &expect![[r#"base/it: file.mode must be three or four octal digits as a string, such as "0644""#]],
+        );
+        check(
+            json!({"name": "it", "file": {"path": "/etc/motd"}}),
+            &expect!["base/it: file must have either content or template, or ensure: Absent and neither of them"],
+        );
+        check(
+            json!({"name": "it", "exec": {"command": []}}),
+            &expect![[
+                r#"base/it: exec.command, exec.unless or exec.onlyIf must name a program; write ["program", "argument"]"#
+            ]],
+        );
+        check(
+            json!({"name": "it"}),
+            &expect![
+                "base/it: a resource has exactly one of file, directory, exec, service, package and sysctl; write each thing as a resource of its own"
+            ],
+        );
+        check(
+            json!({"name": "it", "package": {}, "sysctl": {"key": "a.b", "value": "1"}}),
+            &expect![
+                "base/it: a resource has exactly one of file, directory, exec, service, package and sysctl; write each thing as a resource of its own"
+            ],
+        );
+    }
+}

@@ -1,0 +1,494 @@
+//! Files from Jinja templates: strict (an unknown name is an error), bounded (fuel and size), without includes, macros
+//! or escaping, and with all white space as it was written.
+//!
+//! Errors show the template's own text at most, never a value: minijinja's error may carry values (its details print
+//! operands, its debug form prints variables), so no part of it leaves this module but its kind, its line and spans of
+//! the source. A template's author is trusted as one who may run commands as root on the machines anyway; the bounds
+//! protect a master from mistakes.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+};
+
+use drover_catalog::Facts;
+use minijinja::{
+    Environment, Error, ErrorKind, UndefinedBehavior, Value,
+    syntax::SyntaxConfig,
+    value::{Serde, ValueKind},
+};
+
+use super::names::{self, Hint};
+use crate::revision::DataValue;
+
+/// Instructions that one template may run: some 100,000 turns of a loop.
+const FUEL: u64 = 1_000_000;
+/// Bytes that one template may write: a revision must fit in etcd, and so should what a machine gets.
+const MAX_OUTPUT: usize = 1 << 20;
+/// Characters of a template that an error shows.
+const EXCERPT: usize = 80;
+
+/// Why a template gave no file.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TemplateError {
+    /// It is no Jinja template.
+    #[error("line {line} of its template: {detail}; see https://docs.rs/minijinja/latest/minijinja/syntax")]
+    Syntax {
+        /// From 1.
+        line: usize,
+        /// What the parser says.
+        detail: String,
+    },
+    /// It reads a name that is not known.
+    #[error("line {line} of its template: `{name}` is not known{hint}")]
+    UnknownName {
+        /// From 1.
+        line: usize,
+        /// The name, as far as it could be followed.
+        name: String,
+        /// What would be known.
+        hint: Hint,
+    },
+    /// It reads a name that no host can know.
+    #[error("its template reads `{name}`, which is not known{hint}")]
+    UnknownRoot {
+        /// The name.
+        name: String,
+        /// What would be known.
+        hint: Hint,
+    },
+    /// It ran for too long.
+    #[error("line {line} of its template: stopped after {FUEL} instructions; loop over less")]
+    OutOfFuel {
+        /// From 1.
+        line: usize,
+    },
+    /// It wrote too much.
+    #[error("its template writes more than {MAX_OUTPUT} bytes; a file of that size belongs in a package")]
+    TooLarge,
+    /// An operation does not fit its values.
+    #[error("line {line} of its template: {what}{excerpt}")]
+    Failed {
+        /// From 1.
+        line: usize,
+        /// The kind of failure.
+        what: String,
+        /// The part of the template that failed, with its introduction.
+        excerpt: String,
+    },
+}
+
+/// Renders the templates of one NodeConfig for one host.
+pub(super) struct Templates {
+    environment: Environment<'static>,
+    context: Value,
+}
+
+impl Templates {
+    /// What templates may read: `facts`, `data` and `node`.
+    pub(super) fn new(
+        facts: &Facts,
+        data: &BTreeMap<String, DataValue>,
+        node_name: &str,
+        labels: &BTreeMap<String, String>,
+    ) -> Self {
+        let data: BTreeMap<&str, &str> = data.iter().map(|(key, v)| (key.as_str(), v.value.expose())).collect();
+        let node = Value::from_pairs([("name", Value::from(node_name)), ("labels", Value::from(Serde(labels)))]);
+        let context = Value::from_pairs([
+            ("facts", Value::from(Serde(facts))),
+            ("data", Value::from(Serde(data))),
+            ("node", node),
+        ]);
+        Self {
+            environment: environment(),
+            context,
+        }
+    }
+
+    /// The file that the template makes.
+    pub(super) fn render(&self, template: &str) -> Result<String, TemplateError> {
+        // A template lives as long as its source, so the environment is borrowed for this one only; its filters are
+        // shared by reference.
+        let environment: Environment<'_> = self.environment.clone();
+        let parsed = environment
+            .template_from_str(template)
+            .map_err(|error| syntax_error(template, &error))?;
+        let mut output = Bounded {
+            bytes: Vec::new(),
+            full: false,
+        };
+        match parsed.render_captured_to(self.context.clone(), &mut output) {
+            Ok(_) => {}
+            Err(_) if output.full => return Err(TemplateError::TooLarge),
+            Err(error) => return Err(self.explain(template, &error)),
+        }
+        String::from_utf8(output.bytes).map_err(|_| TemplateError::Failed {
+            line: 1,
+            what: "the result is not UTF-8".into(),
+            excerpt: String::new(),
+        })
+    }
+
+    fn explain(&self, template: &str, error: &Error) -> TemplateError {
+        let line = error.line().unwrap_or(1);
+        if error.kind() == ErrorKind::OutOfFuel {
+            return TemplateError::OutOfFuel { line };
+        }
+        if let Some(name) = undefined_name(template, error) {
+            return TemplateError::UnknownName {
+                line,
+                hint: self.hint(&name),
+                name,
+            };
+        }
+        let source = error.range().and_then(|range| template.get(range)).unwrap_or_default();
+        let excerpt = if source.is_empty() {
+            String::new()
+        } else {
+            format!(" in `{}`", shorten(source))
+        };
+        TemplateError::Failed {
+            line,
+            what: error.kind().to_string(),
+            excerpt,
+        }
+    }
+
+    /// The names beside the one that is not known, found by following the path to it.
+    fn hint(&self, name: &str) -> Hint {
+        let (parent, last) = name.rsplit_once(['.', '[']).unwrap_or(("", name));
+        let last = last.trim_matches(['"', ']', '\'']);
+        let mut value = self.context.clone();
+        for segment in parent.split('.').filter(|segment| !segment.is_empty()) {
+            match value.get_attr(segment) {
+                Ok(inner) if !inner.is_undefined() => value = inner,
+                _ => return Hint::default(),
+            }
+        }
+        // Keys only: `try_iter` of a map gives its keys, of anything else its elements, which may be secret.
+        if value.kind() != ValueKind::Map {
+            return Hint::default();
+        }
+        let Ok(keys) = value.try_iter() else {
+            return Hint::default();
+        };
+        let known: BTreeSet<String> = keys.filter_map(|key| key.as_str().map(str::to_owned)).collect();
+        let known: Vec<String> = known.into_iter().collect();
+        names::known_in(if parent.is_empty() { "a template" } else { parent }, last, &known)
+    }
+}
+
+/// What can be said of a template without a host: its syntax, and that it starts from known names.
+pub(super) fn check(template: &str) -> Result<(), TemplateError> {
+    let environment = environment();
+    let parsed = environment
+        .template_from_str(template)
+        .map_err(|error| syntax_error(template, &error))?;
+    let roots: Vec<String> = ["data", "facts", "node"].map(str::to_owned).into();
+    let known: BTreeSet<&str> = environment
+        .globals()
+        .map(|(name, _)| name)
+        .chain(roots.iter().map(String::as_str))
+        .collect();
+    let unknown: BTreeSet<String> = parsed
+        .undeclared_variables(false)
+        .into_iter()
+        .filter(|name| !known.contains(name.as_str()))
+        .collect();
+    match unknown.into_iter().next() {
+        Some(name) => Err(TemplateError::UnknownRoot {
+            hint: names::known_in("a template", &name, &roots),
+            name,
+        }),
+        None => Ok(()),
+    }
+}
+
+fn environment() -> Environment<'static> {
+    let mut environment = Environment::new();
+    environment.set_undefined_behavior(UndefinedBehavior::Strict);
+    environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
+    environment.set_fuel(Some(FUEL));
+    // Spans and the names of what is undefined; see the module's documentation for what is never shown.
+    environment.set_debug(true);
+    // It would print the whole context.
+    environment.remove_global("debug");
+    if let Ok(syntax) = SyntaxConfig::builder()
+        .keep_trailing_newline(true)
+        .trim_blocks(false)
+        .build()
+    {
+        environment.set_syntax(syntax);
+    }
+    environment
+}
+
+/// A syntax error comes before any value is known, so what the parser says is about the source alone.
+fn syntax_error(template: &str, error: &Error) -> TemplateError {
+    let detail = match error.detail() {
+        Some(detail) => detail.to_owned(),
+        None => error.kind().to_string(),
+    };
+    // The end of the template is reported as the line after the last.
+    let last = template.lines().count().max(1);
+    TemplateError::Syntax {
+        line: error.line().unwrap_or(1).min(last),
+        detail,
+    }
+}
+
+/// The name that minijinja found undefined: it writes it as "`facts.os.famly` is undefined" into the detail, from the
+/// template's instructions. The detail may hold values as well, so a name counts only when each word of it is in the
+/// template.
+fn undefined_name(template: &str, error: &Error) -> Option<String> {
+    let from_detail = error.detail().and_then(|detail| {
+        let (before, _) = detail.rsplit_once("` is undefined")?;
+        Some(before.rsplit_once('`')?.1)
+    });
+    let from_source = || error.range().and_then(|range| template.get(range));
+    let name = match from_detail {
+        Some(name) => name,
+        None if error.kind() == ErrorKind::UndefinedError => from_source()?,
+        None => return None,
+    };
+    let mut words = name
+        .split(|c: char| !c.is_alphanumeric() && c != '_')
+        .filter(|word| !word.is_empty());
+    words.all(|word| template.contains(word)).then(|| shorten(name))
+}
+
+fn shorten(source: &str) -> String {
+    let one_line = source.split_whitespace().collect::<Vec<_>>().join(" ");
+    match one_line.char_indices().nth(EXCERPT) {
+        Some((end, _)) => format!("{}...", &one_line[..end]),
+        None => one_line,
+    }
+}
+
+/// Takes [`MAX_OUTPUT`] bytes, and refuses the rest.
+struct Bounded {
+    bytes: Vec<u8>,
+    full: bool,
+}
+
+impl io::Write for &mut Bounded {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.bytes.len() + bytes.len() > MAX_OUTPUT {
+            self.full = true;
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        self.bytes.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use drover_catalog::{Os, Sensitive};
+    use expect_test::{Expect, expect};
+
+    use super::*;
+
+    /// Stands in the data of every test; no error may show it.
+    const SECRET: &str = "hunter2";
+
+    fn templates() -> Templates {
+        let facts = Facts {
+            os: Os {
+                id: "debian".into(),
+                ..Os::default()
+            },
+            ..Facts::default()
+        };
+        let value = |value: &str, secret| DataValue {
+            value: Sensitive::new(value),
+            secret,
+        };
+        let data = BTreeMap::from([
+            ("greeting".to_owned(), value("moo & low", false)),
+            ("password".to_owned(), value(SECRET, true)),
+            ("trap".to_owned(), value("`hunter2` is undefined", true)),
+            ("big".to_owned(), value(&"x".repeat(1 << 19), false)),
+        ]);
+        let labels = BTreeMap::from([("example.com/rack".to_owned(), "r1".to_owned())]);
+        Templates::new(&facts, &data, "node-1", &labels)
+    }
+
+    fn render(template: &str, expected: &Expect) {
+        let actual = match templates().render(template) {
+            Ok(text) => text,
+            Err(error) => {
+                assert!(!error.to_string().contains(SECRET), "{error}");
+                assert!(!format!("{error:?}").contains(SECRET), "{error:?}");
+                error.to_string()
+            }
+        };
+        expected.assert_eq(&actual);
+    }
+
+    #[test]
+    fn renders_what_is_known_and_keeps_white_space() {
+        render(
+            "{{ facts.os.id }} {{ data.greeting }}\n\n",
+            &expect!["debian moo & low\n\n"],
+        );
+        render(
+            "{{ node.name }} {{ node.labels['example.com/rack'] }}",
+            &expect!["node-1 r1"],
+        );
+        assert_eq!(
+            templates().render("{% if true %}\nx\n{% endif %}\n").unwrap(),
+            "\nx\n\n"
+        );
+        render("{{ data.nothing | default('none') }}", &expect!["none"]);
+        render(
+            "{% for name in ['a', 'b'] %}{{ loop.index }}{{ name }} {% endfor %}",
+            &expect!["1a 2b "],
+        );
+    }
+
+    #[test]
+    fn says_which_name_is_unknown_and_what_is_known() {
+        render(
+            "a\n{{ facts.os.famly }}",
+            &expect![
+                "line 2 of its template: `facts.os.famly` is not known; did you mean `family`? facts.os has: codename, family, id, name, release"
+            ],
+        );
+        render(
+            "{{ facts.oss.family }}",
+            &expect![
+                "line 1 of its template: `facts.oss` is not known; did you mean `os`? facts has: architecture, init, kernel, kernelrelease, machine_id, memory, networking, os, processors"
+            ],
+        );
+        render(
+            "{{ data.pasword }}",
+            &expect![
+                "line 1 of its template: `data.pasword` is not known; did you mean `password`? data has: big, greeting, password, trap"
+            ],
+        );
+        render(
+            "{{ data['x-y'] }}",
+            &expect!["line 1 of its template: `data['x-y']` is not known; data has: big, greeting, password, trap"],
+        );
+        render(
+            "{{ fact.os }}",
+            &expect![
+                "line 1 of its template: `fact` is not known; did you mean `facts`? a template has: data, facts, node"
+            ],
+        );
+        render(
+            "{% if data.x %}{% endif %}",
+            &expect!["line 1 of its template: `data.x` is not known; data has: big, greeting, password, trap"],
+        );
+        render(
+            "{{ data.x + 1 }}",
+            &expect!["line 1 of its template: `data.x` is not known; data has: big, greeting, password, trap"],
+        );
+        render(
+            "{{ data.x | upper }}",
+            &expect!["line 1 of its template: `data.x` is not known; data has: big, greeting, password, trap"],
+        );
+        render(
+            "{% for x in data.list %}{% endfor %}",
+            &expect!["line 1 of its template: `data.list` is not known; data has: big, greeting, password, trap"],
+        );
+        render(
+            "{{ node.labels.zone }}",
+            &expect!["line 1 of its template: `node.labels.zone` is not known; node.labels has: example.com/rack"],
+        );
+    }
+
+    #[test]
+    fn never_shows_a_value() {
+        render(
+            "{{ data.password / 2 }}",
+            &expect!["line 1 of its template: invalid operation in `data.password / 2`"],
+        );
+        render(
+            "{{ [1] | map(data.password) | list }}",
+            &expect!["line 1 of its template: unknown filter in `map(data.password)`"],
+        );
+        render(
+            "{{ [1] | map(data.trap) | list }}",
+            &expect!["line 1 of its template: unknown filter in `map(data.trap)`"],
+        );
+        render(
+            "{{ data.password() }}",
+            &expect!["line 1 of its template: invalid operation in `.password()`"],
+        );
+        render(
+            "{{ data[data.password] }}",
+            &expect!["line 1 of its template: `data[...]` is not known"],
+        );
+        render(
+            "{{ data.password.x }}",
+            &expect!["line 1 of its template: `data.password.x` is not known"],
+        );
+        render(
+            "{{ dict(**{data.password: 1}).y.z }}",
+            &expect!["line 1 of its template: `(...).y` is not known"],
+        );
+        render(
+            "{{ 1 is sameas(**{data.password: 1}) }}",
+            &expect!["line 1 of its template: too many arguments in `sameas(**{data.password: 1})`"],
+        );
+    }
+
+    #[test]
+    fn refuses_what_is_no_template_or_knows_no_bounds() {
+        render(
+            "a\n{{ 'x",
+            &expect![
+                "line 2 of its template: unexpected end of string; see https://docs.rs/minijinja/latest/minijinja/syntax"
+            ],
+        );
+        render(
+            "{% if true %}\n",
+            &expect![
+                "line 1 of its template: unexpected end of input, expected end of block; see https://docs.rs/minijinja/latest/minijinja/syntax"
+            ],
+        );
+        render(
+            "{% include 'x' %}",
+            &expect![
+                "line 1 of its template: unknown statement include; see https://docs.rs/minijinja/latest/minijinja/syntax"
+            ],
+        );
+        render(
+            "{{ 1 | nofilter }}",
+            &expect!["line 1 of its template: unknown filter in `nofilter`"],
+        );
+        render(
+            "{{ debug() }}",
+            &expect!["line 1 of its template: unknown function in `debug()`"],
+        );
+        render(
+            "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
+            &expect!["line 1 of its template: stopped after 1000000 instructions; loop over less"],
+        );
+        render(
+            "{{ data.big }}{{ data.big }}{{ data.big }}",
+            &expect!["its template writes more than 1048576 bytes; a file of that size belongs in a package"],
+        );
+    }
+
+    #[test]
+    fn without_a_host_syntax_and_first_names_are_checked() {
+        let told = |template: &str| check(template).map_err(|error| error.to_string());
+        assert_eq!(
+            told("{{ facts.anything }}{{ data.x }}{% for i in range(3) %}{{ i }}{{ loop.index }}{% endfor %}"),
+            Ok(())
+        );
+        assert_eq!(told("{% set x = node.name %}{{ x }}"), Ok(()));
+        expect![
+            "its template reads `fact`, which is not known; did you mean `facts`? a template has: data, facts, node"
+        ]
+        .assert_eq(&told("{{ fact.os }}").unwrap_err());
+        assert!(told("{{").unwrap_err().contains("line 1"));
+    }
+}

@@ -1,0 +1,365 @@
+//! The order in which things are asked: what must be put right first, then the machines under way, then the next one.
+
+use std::time::Duration;
+
+use drover_crds::{
+    ClaimStep, Host, HostStatus, InFlightHost, RolloutPhase, RolloutStatus, Run, keys::ROLLOUT_FINALIZER,
+};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::{
+    admission,
+    population::{self, Goal, Standing},
+    report,
+    snapshot::{PodKey, Snapshot},
+    steps,
+};
+use crate::metadata::{name, uid};
+
+/// What is next, and when to look again when nothing happens before.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Decision {
+    /// The one request to make now. After it, take a new snapshot and ask again.
+    pub request: Option<Request>,
+    /// Look again after this time at the latest, when there is no request.
+    pub look_again: Duration,
+}
+
+/// One write. Each names the version of the object that it was decided on, so that a write to a newer one is refused
+/// with a conflict, and decided anew.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Request {
+    /// Put our finalizer on the Rollout, so that its deletion gives the machines back first.
+    AddFinalizer,
+    /// Take our finalizer from the Rollout: nothing is held any more.
+    RemoveFinalizer,
+    /// Replace the Rollout's status.
+    WriteRollout(Box<RolloutStatus>),
+    /// Replace a Host's status.
+    WriteHost {
+        /// The Host's name.
+        host: String,
+        /// Its new status.
+        status: Box<HostStatus>,
+    },
+    /// Change the Node: cordon or uncordon it, or set or remove the load balancer label. The mark that says whose cordon
+    /// or label it is is written in the same request.
+    PatchNode {
+        /// The Node's name.
+        node: String,
+        /// The version that was read.
+        resource_version: String,
+        /// What to change.
+        change: NodeChange,
+    },
+    /// Ask the API server to evict a pod. When it refuses, note that in the snapshot and ask again.
+    Evict(PodKey),
+}
+
+/// A change of a Node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NodeChange {
+    /// Cordon it, marked with this token.
+    Cordon(String),
+    /// Uncordon it, and remove the mark.
+    Uncordon,
+    /// Set the label that takes it out of load balancers, marked with this token.
+    ExcludeFromLoadBalancers(String),
+    /// Remove that label and the mark.
+    IncludeInLoadBalancers,
+}
+
+/// How often a Rollout is looked at when nothing happens.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// What is next for this Rollout. Pure: the same snapshot at the same time gives the same answer.
+pub fn decide(snapshot: &Snapshot, now: Timestamp) -> Decision {
+    match next(snapshot, now) {
+        Ok(request) => Decision {
+            request: Some(request),
+            look_again: Duration::ZERO,
+        },
+        Err(look_again) => Decision {
+            request: None,
+            look_again,
+        },
+    }
+}
+
+/// The next request, or how long to wait.
+fn next(snapshot: &Snapshot, now: Timestamp) -> Result<Request, Duration> {
+    let rollout = &snapshot.rollout;
+    let held = rollout
+        .metadata
+        .finalizers
+        .iter()
+        .flatten()
+        .any(|finalizer| finalizer == ROLLOUT_FINALIZER);
+    if rollout.metadata.deletion_timestamp.is_some() {
+        return if held { leave(snapshot, now) } else { Err(IDLE) };
+    }
+    if !held {
+        return Ok(Request::AddFinalizer);
+    }
+    if let Some(request) = mend_ledger(snapshot).or_else(|| mend_nodes(snapshot)) {
+        return Ok(request);
+    }
+
+    let status = rollout.status.clone().unwrap_or_default();
+    let mut look_again = IDLE;
+    for entry in &status.in_flight {
+        match steps::next(snapshot, entry, now) {
+            steps::Next::Request(request) => return Ok(request),
+            steps::Next::Wait(time) => look_again = look_again.min(time),
+        }
+    }
+
+    let outlook = match begin(snapshot, &status, now) {
+        Begin::Wait(why) => report::waiting(snapshot, why, now),
+        Begin::Run(run) => {
+            return Ok(write(RolloutStatus {
+                run: Some(run),
+                ..status
+            }));
+        }
+        Begin::Supersede(old, run) => {
+            let mut history = vec![old];
+            history.extend(status.history.iter().cloned());
+            history.truncate(10);
+            return Ok(write(RolloutStatus {
+                run: Some(run),
+                history,
+                failures: vec![],
+                ..status
+            }));
+        }
+        Begin::Under(goal) => {
+            let members = population::members(snapshot, &goal);
+            match admission::next(snapshot, &goal, &members, now) {
+                admission::Next::Admit(entry) => {
+                    return Ok(enter(status, *entry));
+                }
+                admission::Next::Hold(why) => report::under_way(snapshot, &goal, &members, why, now),
+            }
+        }
+    };
+    if outlook == status {
+        Err(look_again)
+    } else {
+        Ok(write(outlook))
+    }
+}
+
+fn write(status: RolloutStatus) -> Request {
+    Request::WriteRollout(Box::new(status))
+}
+
+/// Enters a machine in the ledger, which stays in the order of names.
+fn enter(mut status: RolloutStatus, entry: InFlightHost) -> Request {
+    status.in_flight.push(entry);
+    status.in_flight.sort_by(|a, b| a.host.cmp(&b.host));
+    write(status)
+}
+
+/// Makes the ledger and the claims agree: a claim of ours that the ledger lost is entered again; an entry whose machine
+/// is gone, was given back, or is held by another Rollout is removed.
+fn mend_ledger(snapshot: &Snapshot) -> Option<Request> {
+    let rollout = &snapshot.rollout;
+    let status = rollout.status.clone().unwrap_or_default();
+    let lost = snapshot.hosts.iter().find_map(|host| {
+        let claim = host.status.as_ref()?.claim.as_ref()?;
+        let ours = claim.rollout_uid == uid(&rollout.metadata);
+        (ours && population::ledger_entry(rollout, host).is_none()).then(|| InFlightHost {
+            host: name(&host.metadata).to_owned(),
+            uid: uid(&host.metadata).to_owned(),
+            batch: claim.batch,
+            token: claim.token.clone(),
+            revision: claim.target.revision.clone(),
+            since: claim.step_started_at.clone(),
+            step: claim.step,
+            waiting_for: claim.waiting_for.clone(),
+        })
+    });
+    if let Some(entry) = lost {
+        return Some(enter(status, entry));
+    }
+    let kept: Vec<_> = status
+        .in_flight
+        .iter()
+        .filter(|entry| is_alive(snapshot, entry))
+        .cloned()
+        .collect();
+    (kept.len() < status.in_flight.len()).then(|| {
+        write(RolloutStatus {
+            in_flight: kept,
+            ..status
+        })
+    })
+}
+
+/// Gives back a Node that carries a mark of ours without a hold: an operator that lost its leadership can have set it
+/// with its last write.
+fn mend_nodes(snapshot: &Snapshot) -> Option<Request> {
+    let ledger = snapshot
+        .rollout
+        .status
+        .as_ref()
+        .map_or(&[][..], |status| &status.in_flight);
+    let stray = |mark: &Option<String>| {
+        let ours = |token: &&String| admission::is_ours(&snapshot.rollout, token);
+        mark.as_ref()
+            .filter(ours)
+            .is_some_and(|token| ledger.iter().all(|entry| entry.token != *token))
+    };
+    snapshot.nodes.iter().find_map(|(node, view)| {
+        let change = match (stray(&view.cordoned_by), stray(&view.excluded_by)) {
+            (true, _) => NodeChange::Uncordon,
+            (false, true) => NodeChange::IncludeInLoadBalancers,
+            (false, false) => return None,
+        };
+        Some(Request::PatchNode {
+            node: node.clone(),
+            resource_version: view.resource_version.clone(),
+            change,
+        })
+    })
+}
+
+/// Whether there is still something to do for this entry.
+fn is_alive(snapshot: &Snapshot, entry: &InFlightHost) -> bool {
+    let Some(host) = entry_host(snapshot, entry) else {
+        return false;
+    };
+    match host.status.as_ref().and_then(|status| status.claim.as_ref()) {
+        Some(claim) => claim.token == entry.token,
+        // Not claimed yet, unless the record says that it was given back already.
+        None => population::record(&snapshot.rollout, host)
+            .is_none_or(|record| !token_matches(snapshot, host, record.run, entry)),
+    }
+}
+
+fn token_matches(snapshot: &Snapshot, host: &Host, run: i64, entry: &InFlightHost) -> bool {
+    admission::token(&snapshot.rollout, host, run) == entry.token
+}
+
+/// The Host of an entry, if it is still the same one.
+pub(super) fn entry_host<'a>(snapshot: &'a Snapshot, entry: &InFlightHost) -> Option<&'a Host> {
+    snapshot
+        .hosts
+        .iter()
+        .find(|host| name(&host.metadata) == entry.host && uid(&host.metadata) == entry.uid)
+}
+
+/// Gives back what is held, then lets the Rollout go.
+fn leave(snapshot: &Snapshot, now: Timestamp) -> Result<Request, Duration> {
+    if let Some(request) = mend_ledger(snapshot).or_else(|| mend_nodes(snapshot)) {
+        return Ok(request);
+    }
+    let status = snapshot.rollout.status.clone().unwrap_or_default();
+    let Some(entry) = status.in_flight.first() else {
+        return Ok(Request::RemoveFinalizer);
+    };
+    match steps::give_back(
+        snapshot,
+        entry,
+        "the Rollout was deleted while the machine was under way",
+        now,
+    ) {
+        steps::Next::Request(request) => Ok(request),
+        steps::Next::Wait(time) => Err(time),
+    }
+}
+
+enum Begin {
+    /// There is nothing to run, for this reason.
+    Wait(report::Waiting),
+    /// The first run begins.
+    Run(Run),
+    /// The run before ends here, and another one begins.
+    Supersede(Run, Run),
+    /// A run goes on.
+    Under(Goal),
+}
+
+/// Which run it is, or should be.
+fn begin(snapshot: &Snapshot, status: &RolloutStatus, now: Timestamp) -> Begin {
+    let rollout = &snapshot.rollout;
+    let revision = match target_revision(snapshot) {
+        Ok(revision) => revision,
+        Err(why) => return Begin::Wait(why),
+    };
+    let generation = rollout.metadata.generation.unwrap_or_default();
+    let target = drover_crds::Assignment {
+        node_config: rollout.spec.node_config_ref.name.clone(),
+        revision,
+    };
+    let begun = |number| Run {
+        number,
+        revision: target.revision.clone(),
+        generation,
+        started_at: Time(now),
+        finished_at: None,
+        updated: None,
+    };
+    let Some(run) = &status.run else {
+        return Begin::Run(begun(1));
+    };
+    let retried = status.phase == Some(RolloutPhase::Failed) && run.generation != generation;
+    if run.revision == target.revision && !retried {
+        return Begin::Under(Goal {
+            target,
+            run: run.number,
+        });
+    }
+    if !status.in_flight.is_empty() {
+        return Begin::Wait(report::Waiting::Superseded {
+            old: run.revision.clone(),
+            new: target.revision,
+        });
+    }
+    let mut old = run.clone();
+    old.finished_at.get_or_insert(Time(now));
+    if old.updated.is_none() {
+        old.updated = status.counts.as_ref().map(|counts| counts.updated);
+    }
+    Begin::Supersede(old, begun(run.number + 1))
+}
+
+/// The revision that machines shall get.
+fn target_revision(snapshot: &Snapshot) -> Result<String, report::Waiting> {
+    let reference = &snapshot.rollout.spec.node_config_ref;
+    let Some(config) = &snapshot.node_config else {
+        return Err(report::Waiting::NoNodeConfig(reference.name.clone()));
+    };
+    if let Some(pinned) = &reference.revision {
+        return if snapshot.revisions.contains(pinned) {
+            Ok(pinned.clone())
+        } else {
+            Err(report::Waiting::NoSuchRevision {
+                node_config: reference.name.clone(),
+                revision: pinned.clone(),
+            })
+        };
+    }
+    let status = config.status.as_ref();
+    status
+        .and_then(|status| status.revision.clone())
+        .ok_or_else(|| report::Waiting::NoRevision {
+            node_config: reference.name.clone(),
+            message: status.and_then(|status| status.message.clone()),
+        })
+}
+
+/// The step of an entry's machine, from its Host.
+pub(super) fn step_of(snapshot: &Snapshot, entry: &InFlightHost) -> (ClaimStep, Option<String>) {
+    let claim = entry_host(snapshot, entry).and_then(|host| host.status.as_ref()?.claim.as_ref());
+    claim.map_or((ClaimStep::Claim, None), |claim| {
+        (claim.step, claim.waiting_for.clone())
+    })
+}
+
+/// Whether a machine still waits for its turn.
+pub(super) fn waits(standing: &Standing) -> bool {
+    matches!(standing, Standing::Pending { .. } | Standing::Settling)
+}

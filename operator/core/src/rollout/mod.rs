@@ -1,0 +1,28 @@
+//! Which machine is next, and what is done to it next.
+//!
+//! [`decide`] looks at a [`Snapshot`] and names at most one [`Request`]. The operator makes that request, takes a new
+//! snapshot and asks again, until there is nothing to do but wait. All memory is in the objects themselves, so an
+//! operator that dies between any two requests is continued by the next one, which asks the same question.
+//!
+//! Two records guard every machine, each written by compare-and-swap before anything is done to the machine: first the
+//! entry in the Rollout's `status.inFlight` (the ledger: the limits are counted there), then `status.claim` on the Host
+//! (one Rollout at a time). They go in the opposite order, after the machine was given back.
+//!
+//! - [`snapshot`]: what is looked at
+//! - `population`: which machines there are, and where each stands
+//! - `admission`: whether a further machine may be begun, and which
+//! - `steps`: what is next for a machine under way
+//! - `report`: the status that people read
+
+mod admission;
+mod decide;
+mod population;
+mod report;
+pub mod snapshot;
+mod steps;
+
+#[cfg(test)]
+mod simulation;
+
+pub use decide::{Decision, NodeChange, Request, decide};
+pub use snapshot::{GateEvidence, NodeView, PodKey, PodView, Snapshot};

@@ -1,0 +1,349 @@
+//! The status that people read, derived from what is so.
+
+use std::fmt;
+
+use drover_crds::{
+    BatchStatus, Counts, Failure, RolloutDisplay, RolloutPhase, RolloutStatus, RunOutcome,
+    condition::{self, Summary},
+};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::{
+    admission::Hold,
+    decide::{step_of, waits},
+    population::{self, Goal, Member, Standing},
+    snapshot::Snapshot,
+};
+
+/// The most batches and failures that the status lists.
+const MOST_BATCHES: usize = 50;
+const MOST_FAILURES: usize = 20;
+
+/// What a Rollout waits for before there is a run, or between two.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Waiting {
+    NoNodeConfig(String),
+    NoRevision {
+        node_config: String,
+        message: Option<String>,
+    },
+    NoSuchRevision {
+        node_config: String,
+        revision: String,
+    },
+    Superseded {
+        old: String,
+        new: String,
+    },
+}
+
+impl Waiting {
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::NoNodeConfig(_) => "NodeConfigNotFound",
+            Self::NoRevision { .. } => "NoRevision",
+            Self::NoSuchRevision { .. } => "RevisionNotFound",
+            Self::Superseded { .. } => "Superseded",
+        }
+    }
+}
+
+impl fmt::Display for Waiting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoNodeConfig(name) => write!(
+                f,
+                "waits for NodeConfig {name}: there is none of this name in this namespace"
+            ),
+            Self::NoRevision {
+                node_config,
+                message: Some(message),
+            } => {
+                write!(
+                    f,
+                    "waits for a revision of NodeConfig {node_config} that can be rolled out: {message}"
+                )
+            }
+            Self::NoRevision {
+                node_config,
+                message: None,
+            } => {
+                write!(f, "waits for the first revision of NodeConfig {node_config}")
+            }
+            Self::NoSuchRevision { node_config, revision } => write!(
+                f,
+                "NodeConfig {node_config} has no revision {revision}; see kubectl get controllerrevisions -l {}={node_config}",
+                drover_crds::keys::NODE_CONFIG_LABEL
+            ),
+            Self::Superseded { old, new } => {
+                write!(
+                    f,
+                    "finishes the machines that are under way to {old}, then begins {new}"
+                )
+            }
+        }
+    }
+}
+
+/// The status of a Rollout that waits for a run.
+pub(super) fn waiting(snapshot: &Snapshot, why: Waiting, now: Timestamp) -> RolloutStatus {
+    let mut status = snapshot.rollout.status.clone().unwrap_or_default();
+    let superseded = matches!(why, Waiting::Superseded { .. });
+    let phase = if superseded {
+        RolloutPhase::Progressing
+    } else {
+        RolloutPhase::Pending
+    };
+    refresh_ledger(snapshot, &mut status);
+    status.display = Some(RolloutDisplay {
+        batch: status.display.and_then(|display| display.batch),
+        blocked: (!superseded).then(|| why.reason().to_owned()),
+    });
+    let summary = if matches!(why, Waiting::NoSuchRevision { .. }) {
+        Summary::Stalled
+    } else {
+        Summary::Working
+    };
+    conclude(
+        snapshot,
+        &mut status,
+        phase,
+        summary,
+        why.reason(),
+        why.to_string(),
+        now,
+    );
+    status
+}
+
+/// The status of a run that is under way, stopped, or done.
+pub(super) fn under_way(
+    snapshot: &Snapshot,
+    goal: &Goal,
+    members: &[Member<'_>],
+    hold: Hold,
+    now: Timestamp,
+) -> RolloutStatus {
+    let rollout = &snapshot.rollout;
+    let mut status = rollout.status.clone().unwrap_or_default();
+    refresh_ledger(snapshot, &mut status);
+
+    let counts = counts(members);
+    let batches = population::batches(rollout, members);
+    let in_batch = |batch: &[usize], wanted: &Standing| {
+        number(
+            batch
+                .iter()
+                .filter(|index| members[**index].standing == *wanted)
+                .count(),
+        )
+    };
+    status.batches = batches
+        .iter()
+        .take(MOST_BATCHES)
+        .enumerate()
+        .map(|(index, batch)| BatchStatus {
+            name: population::batch_name(rollout, index),
+            total: number(batch.len()),
+            updated: in_batch(batch, &Standing::Updated),
+            failed: in_batch(batch, &Standing::Failed),
+        })
+        .collect();
+    let open = |index: &usize| waits(&members[*index].standing) || members[*index].standing == Standing::InFlight;
+    let current = batches
+        .iter()
+        .position(|batch| batch.iter().any(open))
+        .map_or(batches.len(), |index| index + 1);
+    status.failures = failures(snapshot, goal, members);
+
+    let stuck = status
+        .in_flight
+        .iter()
+        .find_map(|entry| entry.waiting_for.as_ref().map(|what| format!("{}: {what}", entry.host)));
+    let (phase, summary, reason, message) = outlook(&status, &counts, &hold, stuck.as_deref());
+    status.display = Some(RolloutDisplay {
+        batch: (!batches.is_empty()).then(|| format!("{current}/{}", batches.len())),
+        blocked: blocked(snapshot, &hold),
+    });
+    if let Some(run) = &mut status.run {
+        run.updated = Some(counts.updated);
+        if phase == RolloutPhase::Complete {
+            run.finished_at.get_or_insert(Time(now));
+        }
+    }
+    status.counts = Some(counts);
+    conclude(snapshot, &mut status, phase, summary, reason, message, now);
+    status
+}
+
+/// The phase, how it counts, the reason and the message.
+fn outlook(
+    status: &RolloutStatus,
+    counts: &Counts,
+    hold: &Hold,
+    stuck: Option<&str>,
+) -> (RolloutPhase, Summary, &'static str, String) {
+    let revision = status.run.as_ref().map_or("", |run| run.revision.as_str());
+    let progress = format!("{} of {} updated to {revision}", counts.updated, counts.total);
+    let first_failure = || {
+        let first = status
+            .failures
+            .first()
+            .map(|failure| format!("{}: {}", failure.host, failure.message));
+        first.unwrap_or_default()
+    };
+    let under_way = |reason, note: String| (RolloutPhase::Progressing, Summary::Working, reason, note);
+    let busy = counts.in_flight > 0;
+    match hold {
+        Hold::Done => (RolloutPhase::Complete, Summary::Ready, "Complete", progress),
+        Hold::NoHosts => (
+            RolloutPhase::Pending,
+            Summary::Working,
+            "NoHosts",
+            "no Host matches hostSelector here and in the NodeConfig; see kubectl get hosts.drover.dev --show-labels"
+                .to_owned(),
+        ),
+        Hold::TooManyFailed { failed, may } if busy => under_way(
+            "Stopping",
+            format!(
+                "{failed} failed and {may} may; finishes {} under way, then stops",
+                counts.in_flight
+            ),
+        ),
+        Hold::TooManyFailed { failed, may } => (
+            RolloutPhase::Failed,
+            Summary::Stalled,
+            "TooManyFailed",
+            format!("{progress}, {failed} failed and {may} may: {}", first_failure()),
+        ),
+        Hold::OnlyFailedLeft { failed } => (
+            RolloutPhase::Failed,
+            Summary::Stalled,
+            "HostsFailed",
+            format!("{progress}, {failed} failed: {}", first_failure()),
+        ),
+        Hold::Paused if busy => under_way(
+            "Pausing",
+            format!("{progress}; paused, finishes {} under way", counts.in_flight),
+        ),
+        Hold::Paused => (
+            RolloutPhase::Paused,
+            Summary::Waiting,
+            "Paused",
+            format!("{progress}; paused: set spec.paused to false to go on"),
+        ),
+        Hold::BusyWith { .. } | Hold::MaxUnavailable { .. } | Hold::NoneFit { .. } => match (stuck, hold) {
+            (Some(stuck), _) => under_way("RollingOut", format!("{progress}; {stuck}")),
+            (None, Hold::MaxUnavailable { unavailable, may }) if !busy => under_way(
+                "MaxUnavailable",
+                format!(
+                    "{progress}; waits: {} out of service and {may} may be: {}",
+                    unavailable.len(),
+                    first_of(unavailable)
+                ),
+            ),
+            (None, Hold::NoneFit { reasons }) if !busy => {
+                under_way("Waiting", format!("{progress}; waits: {}", first_of(reasons)))
+            }
+            _ => under_way("RollingOut", progress),
+        },
+    }
+}
+
+/// What stands in the way, in a few words for a column.
+fn blocked(snapshot: &Snapshot, hold: &Hold) -> Option<String> {
+    let status = snapshot.rollout.status.as_ref();
+    let draining = status
+        .into_iter()
+        .flat_map(|status| &status.in_flight)
+        .find_map(|entry| {
+            let (step, waiting_for) = step_of(snapshot, entry);
+            match step {
+                drover_crds::ClaimStep::Drain
+                    if waiting_for.as_deref().is_some_and(|what| what.starts_with("pod ")) =>
+                {
+                    Some("Drain")
+                }
+                drover_crds::ClaimStep::Verify if waiting_for.is_some() => Some("Gate"),
+                _ => None,
+            }
+        });
+    let held = match hold {
+        Hold::TooManyFailed { .. } => Some("MaxFailed"),
+        Hold::Paused => Some("Paused"),
+        Hold::MaxUnavailable { unavailable, .. } if status.is_none_or(|s| s.in_flight.len() < unavailable.len()) => {
+            Some("MaxUnavailable")
+        }
+        Hold::NoneFit { .. } => Some("HostsNotFit"),
+        Hold::NoHosts => Some("NoHosts"),
+        Hold::MaxUnavailable { .. } | Hold::Done | Hold::OnlyFailedLeft { .. } | Hold::BusyWith { .. } => None,
+    };
+    draining.or(held).map(str::to_owned)
+}
+
+fn counts(members: &[Member<'_>]) -> Counts {
+    let count =
+        |wanted: &dyn Fn(&Standing) -> bool| number(members.iter().filter(|member| wanted(&member.standing)).count());
+    Counts {
+        total: number(members.len()),
+        pending: count(&waits),
+        in_flight: count(&|standing| *standing == Standing::InFlight),
+        updated: count(&|standing| *standing == Standing::Updated),
+        failed: count(&|standing| *standing == Standing::Failed),
+        unavailable: number(members.iter().filter(|member| member.unavailable).count()),
+    }
+}
+
+fn failures(snapshot: &Snapshot, goal: &Goal, members: &[Member<'_>]) -> Vec<Failure> {
+    let records = members
+        .iter()
+        .filter_map(|member| Some((member, population::record(&snapshot.rollout, member.host)?)));
+    let mut failures: Vec<Failure> = records
+        .filter(|(_, record)| record.run == goal.run && record.outcome == RunOutcome::Failed)
+        .map(|(member, record)| Failure {
+            host: member.name().to_owned(),
+            message: record.message.clone().unwrap_or_default(),
+            time: record.finished_at.clone(),
+        })
+        .collect();
+    failures.sort_by(|a, b| a.time.0.cmp(&b.time.0).then_with(|| a.host.cmp(&b.host)));
+    failures.truncate(MOST_FAILURES);
+    failures
+}
+
+/// Copies each machine's step from its Host into the ledger, for people.
+fn refresh_ledger(snapshot: &Snapshot, status: &mut RolloutStatus) {
+    for entry in &mut status.in_flight {
+        (entry.step, entry.waiting_for) = step_of(snapshot, entry);
+    }
+}
+
+fn conclude(
+    snapshot: &Snapshot,
+    status: &mut RolloutStatus,
+    phase: RolloutPhase,
+    summary: Summary,
+    reason: &str,
+    message: String,
+    now: Timestamp,
+) {
+    let generation = snapshot.rollout.metadata.generation;
+    condition::summarise(&mut status.conditions, summary, reason, &message, generation, now);
+    status.phase = Some(phase);
+    status.message = Some(message);
+    status.observed_generation = generation;
+}
+
+fn first_of(words: &[String]) -> String {
+    let first = words.iter().take(3).cloned().collect::<Vec<_>>().join(", ");
+    if words.len() > 3 {
+        format!("{first} and {} more", words.len() - 3)
+    } else {
+        first
+    }
+}
+
+fn number(count: usize) -> i32 {
+    i32::try_from(count).unwrap_or(i32::MAX)
+}

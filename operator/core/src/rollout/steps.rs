@@ -1,0 +1,497 @@
+//! What is next for a machine under way. Each step is recorded in the Host's claim before it is done, and does nothing
+//! that was done already.
+
+use std::time::Duration;
+
+use drover_crds::{
+    Assignment, Claim, ClaimStep, Host, HostStatus, InFlightHost, Restore, RolloutSpec, RunOutcome, RunRecord,
+    UnmanagedPods,
+    condition::{self, Status},
+};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::{
+    decide::{NodeChange, Request, entry_host},
+    population,
+    snapshot::{GateEvidence, NodeView, PodView, Snapshot},
+};
+use crate::metadata::{name, uid};
+
+/// Conditions of a Host that speak of a Rollout's steps.
+const CLAIMED: &str = "Claimed";
+const EXCLUDED: &str = "ExcludedFromLoadBalancer";
+const CORDONED: &str = "Cordoned";
+const DRAINED: &str = "Drained";
+const VERIFIED: &str = "Verified";
+
+/// How often a drain, or a gate that was just asked for, is looked at again.
+const SOON: Duration = Duration::from_secs(2);
+/// How often something is looked at that is watched as well.
+const LATER: Duration = Duration::from_secs(15);
+
+/// What is next for a machine.
+pub(super) enum Next {
+    /// Make this request.
+    Request(Request),
+    /// Look again after this time at the latest.
+    Wait(Duration),
+}
+
+/// A machine under way, taken apart.
+struct Subject<'a> {
+    snapshot: &'a Snapshot,
+    spec: &'a RolloutSpec,
+    host: &'a Host,
+    status: HostStatus,
+    claim: Claim,
+    node: Option<&'a NodeView>,
+    now: Timestamp,
+}
+
+/// What is next for the machine of this entry.
+pub(super) fn next(snapshot: &Snapshot, entry: &InFlightHost, now: Timestamp) -> Next {
+    let Some(host) = entry_host(snapshot, entry) else {
+        return Next::Wait(SOON);
+    };
+    let status = host.status.clone().unwrap_or_default();
+    let Some(claim) = status.claim.clone() else {
+        return hold(snapshot, host, entry, now);
+    };
+    let node = population::node_of(snapshot, host);
+    let subject = Subject {
+        snapshot,
+        spec: &snapshot.rollout.spec,
+        host,
+        status,
+        claim,
+        node,
+        now,
+    };
+    match subject.claim.step {
+        ClaimStep::Claim => subject.enter(subject.first_step()),
+        ClaimStep::LeaveLoadBalancer => subject.leave_load_balancer(),
+        ClaimStep::Cordon => subject.cordon(),
+        ClaimStep::Drain => subject.drain(),
+        ClaimStep::Apply => subject.apply(),
+        ClaimStep::Verify => subject.verify(),
+        ClaimStep::Restore => subject.restore(),
+    }
+}
+
+/// Gives the machine back now, whatever it is at.
+pub(super) fn give_back(snapshot: &Snapshot, entry: &InFlightHost, why: &str, now: Timestamp) -> Next {
+    let claim = entry_host(snapshot, entry).and_then(|host| host.status.as_ref()?.claim.as_ref());
+    match claim.map(|claim| claim.step) {
+        Some(ClaimStep::Restore) => next(snapshot, entry, now),
+        Some(_) => {
+            let Some(host) = entry_host(snapshot, entry) else {
+                return Next::Wait(SOON);
+            };
+            let status = host.status.clone().unwrap_or_default();
+            let Some(claim) = status.claim.clone() else {
+                return Next::Wait(SOON);
+            };
+            let node = population::node_of(snapshot, host);
+            Subject {
+                snapshot,
+                spec: &snapshot.rollout.spec,
+                host,
+                status,
+                claim,
+                node,
+                now,
+            }
+            .fail(why.to_owned())
+        }
+        // Admitted, and nothing done yet: the entry goes.
+        None => {
+            let mut status = snapshot.rollout.status.clone().unwrap_or_default();
+            status.in_flight.retain(|other| other.token != entry.token);
+            Next::Request(Request::WriteRollout(Box::new(status)))
+        }
+    }
+}
+
+/// Records the hold on the Host, with what the machine was like before.
+fn hold(snapshot: &Snapshot, host: &Host, entry: &InFlightHost, now: Timestamp) -> Next {
+    let rollout = &snapshot.rollout;
+    let node = population::node_of(snapshot, host);
+    let mut status = host.status.clone().unwrap_or_default();
+    let run = rollout
+        .status
+        .as_ref()
+        .and_then(|status| status.run.as_ref())
+        .map_or(0, |run| run.number);
+    status.claim = Some(Claim {
+        rollout: name(&rollout.metadata).to_owned(),
+        rollout_uid: uid(&rollout.metadata).to_owned(),
+        run,
+        batch: entry.batch,
+        token: entry.token.clone(),
+        target: Assignment {
+            node_config: rollout.spec.node_config_ref.name.clone(),
+            revision: entry.revision.clone(),
+        },
+        step: ClaimStep::Claim,
+        step_started_at: Time(now),
+        waiting_for: None,
+        failure: None,
+    });
+    status.restore = Some(Restore {
+        cordoned: node.is_some_and(|node| node.cordoned),
+        load_balancer_label: node.and_then(|node| node.load_balancer_label.clone()),
+    });
+    let message = format!("Rollout {}, run {run}", name(&rollout.metadata));
+    condition::set(
+        &mut status.conditions,
+        CLAIMED,
+        Status::True,
+        "HeldByRollout",
+        message,
+        None,
+        now,
+    );
+    condition::remove(&mut status.conditions, VERIFIED);
+    Next::Request(Request::WriteHost {
+        host: entry.host.clone(),
+        status: Box::new(status),
+    })
+}
+
+impl Subject<'_> {
+    fn first_step(&self) -> ClaimStep {
+        if self.spec.excludes_from_load_balancers() {
+            ClaimStep::LeaveLoadBalancer
+        } else {
+            self.after_load_balancer()
+        }
+    }
+
+    fn after_load_balancer(&self) -> ClaimStep {
+        if self.spec.drain().is_some() {
+            ClaimStep::Cordon
+        } else {
+            ClaimStep::Apply
+        }
+    }
+
+    /// How long the step has gone on.
+    fn elapsed(&self) -> SignedDuration {
+        self.now.duration_since(self.claim.step_started_at.0)
+    }
+
+    fn is_over(&self, seconds: i32) -> bool {
+        self.elapsed() >= SignedDuration::from_secs(i64::from(seconds))
+    }
+
+    fn write(&self, status: HostStatus) -> Next {
+        Next::Request(Request::WriteHost {
+            host: name(&self.host.metadata).to_owned(),
+            status: Box::new(status),
+        })
+    }
+
+    fn patch_node(&self, node: &NodeView, change: NodeChange) -> Next {
+        Next::Request(Request::PatchNode {
+            node: self.host.spec.node_ref.name.clone(),
+            resource_version: node.resource_version.clone(),
+            change,
+        })
+    }
+
+    /// Records that the machine is at this step now. The assignment is recorded together with the step that waits for it.
+    fn enter(&self, step: ClaimStep) -> Next {
+        let mut status = self.status.clone();
+        self.conclude(&mut status.conditions);
+        let begun = match step {
+            ClaimStep::LeaveLoadBalancer => Some((EXCLUDED, "Settling")),
+            ClaimStep::Cordon => Some((CORDONED, "Cordoning")),
+            ClaimStep::Drain => Some((DRAINED, "Draining")),
+            ClaimStep::Verify => Some((VERIFIED, "AskingGates")),
+            ClaimStep::Claim | ClaimStep::Apply | ClaimStep::Restore => None,
+        };
+        if let Some((type_, reason)) = begun {
+            condition::set(
+                &mut status.conditions,
+                type_,
+                Status::Unknown,
+                reason,
+                "",
+                None,
+                self.now,
+            );
+        }
+        if step == ClaimStep::Apply {
+            assign(&mut status, &self.claim.target);
+        }
+        status.claim = Some(Claim {
+            step,
+            step_started_at: Time(self.now),
+            waiting_for: None,
+            ..self.claim.clone()
+        });
+        self.write(status)
+    }
+
+    /// Marks the condition of the step that ends as done.
+    fn conclude(&self, conditions: &mut Vec<k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition>) {
+        let done = match self.claim.step {
+            ClaimStep::LeaveLoadBalancer => Some((EXCLUDED, "Excluded")),
+            ClaimStep::Cordon => Some((CORDONED, "Cordoned")),
+            ClaimStep::Drain => Some((DRAINED, "Drained")),
+            ClaimStep::Verify => Some((VERIFIED, "GatesPassed")),
+            ClaimStep::Claim | ClaimStep::Apply | ClaimStep::Restore => None,
+        };
+        if let Some((type_, reason)) = done {
+            condition::set(conditions, type_, Status::True, reason, "", None, self.now);
+        }
+    }
+
+    /// Records why the machine failed; what is left is to give it back.
+    fn fail(&self, message: String) -> Next {
+        let mut status = self.status.clone();
+        condition::set(
+            &mut status.conditions,
+            VERIFIED,
+            Status::False,
+            "StepFailed",
+            message.clone(),
+            None,
+            self.now,
+        );
+        status.claim = Some(Claim {
+            step: ClaimStep::Restore,
+            step_started_at: Time(self.now),
+            waiting_for: None,
+            failure: Some(message),
+            ..self.claim.clone()
+        });
+        self.write(status)
+    }
+
+    /// Records what the step waits for, or waits when that is recorded already.
+    fn wait_for(&self, what: String, look_again: Duration) -> Next {
+        if self.claim.waiting_for.as_ref() == Some(&what) {
+            return Next::Wait(look_again);
+        }
+        let mut status = self.status.clone();
+        status.claim = Some(Claim {
+            waiting_for: Some(what),
+            ..self.claim.clone()
+        });
+        self.write(status)
+    }
+
+    /// The Node, or what to do without it.
+    fn node(&self) -> Result<&NodeView, Next> {
+        self.node
+            .ok_or_else(|| self.fail(format!("Node {} is gone", self.host.spec.node_ref.name)))
+    }
+
+    fn leave_load_balancer(&self) -> Next {
+        let node = match self.node() {
+            Ok(node) => node,
+            Err(next) => return next,
+        };
+        if node.load_balancer_label.is_none() {
+            return self.patch_node(node, NodeChange::ExcludeFromLoadBalancers(self.claim.token.clone()));
+        }
+        let settle = SignedDuration::from_secs(i64::from(self.spec.resolved_settle_seconds()));
+        match Duration::try_from(settle - self.elapsed()) {
+            Ok(left) if !left.is_zero() => Next::Wait(left),
+            _ => self.enter(self.after_load_balancer()),
+        }
+    }
+
+    fn cordon(&self) -> Next {
+        match self.node() {
+            Ok(node) if node.cordoned => self.enter(ClaimStep::Drain),
+            Ok(node) => self.patch_node(node, NodeChange::Cordon(self.claim.token.clone())),
+            Err(next) => next,
+        }
+    }
+
+    fn drain(&self) -> Next {
+        let node = match self.node() {
+            Ok(node) => node,
+            Err(next) => return next,
+        };
+        if !node.cordoned {
+            // Somebody uncordoned it, and pods may come back while we evict: cordon again first.
+            return self.patch_node(node, NodeChange::Cordon(self.claim.token.clone()));
+        }
+        let Some(drain) = self.spec.drain() else {
+            return self.enter(ClaimStep::Apply);
+        };
+        let Some(pods) = self.snapshot.pods.get(&self.host.spec.node_ref.name) else {
+            return Next::Wait(SOON);
+        };
+        let mut leaving: Vec<&PodView> = pods
+            .iter()
+            .filter(|pod| !(pod.daemon || pod.mirror || pod.finished))
+            .collect();
+        leaving.sort_by(|a, b| a.key.cmp(&b.key));
+        if leaving.is_empty() {
+            return self.enter(ClaimStep::Apply);
+        }
+        let obstacles: Vec<String> = leaving
+            .iter()
+            .filter_map(|pod| self.obstacle(drain.resolved_unmanaged_pods(), pod))
+            .collect();
+        let timeout = drain.resolved_timeout_seconds();
+        if self.is_over(timeout) {
+            // What was recorded while it waited says more than this moment: evictions are not tried again now.
+            let rest = self.claim.waiting_for.clone().unwrap_or_else(|| listed(&leaving));
+            return self.fail(format!("not drained within {timeout} s: {rest}"));
+        }
+        let evictable = leaving
+            .iter()
+            .find(|pod| !pod.terminating && self.obstacle(drain.resolved_unmanaged_pods(), pod).is_none());
+        match evictable {
+            Some(pod) => Next::Request(Request::Evict(pod.key.clone())),
+            None if obstacles.is_empty() => self.wait_for(listed(&leaving), SOON),
+            None => self.wait_for(obstacles.join("; "), SOON),
+        }
+    }
+
+    /// Why this pod does not leave, if something is in its way.
+    fn obstacle(&self, unmanaged: UnmanagedPods, pod: &PodView) -> Option<String> {
+        if pod.terminating {
+            return None;
+        }
+        if !pod.managed && unmanaged == UnmanagedPods::Block {
+            return Some(format!(
+                "pod {} has no controller that would start it again: delete it, or set disruption.drain.unmanagedPods: Evict",
+                pod.key
+            ));
+        }
+        self.snapshot
+            .refused_evictions
+            .get(&pod.key)
+            .map(|refusal| format!("pod {}: {refusal}", pod.key))
+    }
+
+    fn apply(&self) -> Next {
+        if !self.status.assigned.contains(&self.claim.target) {
+            return self.enter(ClaimStep::Apply);
+        }
+        let host = name(&self.host.metadata);
+        let generation = self.status.assigned_generation;
+        if let Some(active) = self
+            .status
+            .active
+            .as_ref()
+            .filter(|active| active.generation == generation)
+        {
+            if active.converged {
+                return self.enter(ClaimStep::Verify);
+            }
+            let message = active.message.as_deref().unwrap_or("see the agent's log");
+            return self.fail(format!(
+                "{} of {} resources failed: {message}",
+                active.failed, active.resources
+            ));
+        }
+        let applied = condition::find(&self.status.conditions, "Applied");
+        if let Some(applied) =
+            applied.filter(|c| c.reason == "CompileFailed" && c.observed_generation == Some(generation))
+        {
+            return self.fail(format!("no catalog: {}", applied.message));
+        }
+        let timeout = self.spec.resolved_apply_timeout_seconds();
+        if self.is_over(timeout) {
+            return self.fail(format!(
+                "no report from the agent within {timeout} s; see the logs of the drover-agent pod on {host}"
+            ));
+        }
+        self.wait_for("the agent's report".to_owned(), LATER)
+    }
+
+    fn verify(&self) -> Next {
+        let unknown = vec![];
+        let evidence = self.snapshot.gates.get(name(&self.host.metadata)).unwrap_or(&unknown);
+        for (index, gate) in self.spec.host_gates().iter().enumerate() {
+            let shown = match evidence.get(index) {
+                Some(GateEvidence::Passed) => continue,
+                Some(GateEvidence::Failed(why)) => why.as_str(),
+                Some(GateEvidence::Inconclusive) | None => "no answer yet",
+            };
+            let timeout = gate.resolved_timeout_seconds();
+            if self.is_over(timeout) {
+                return self.fail(format!(
+                    "gate {} did not pass within {timeout} s: {shown}",
+                    gate.describe()
+                ));
+            }
+            let period = Duration::from_secs(u64::try_from(gate.resolved_period_seconds()).unwrap_or(2));
+            return self.wait_for(format!("gate {}: {shown}", gate.describe()), period);
+        }
+        self.enter(ClaimStep::Restore)
+    }
+
+    /// Gives back the node as it was, then lets the machine go.
+    fn restore(&self) -> Next {
+        if let Some(node) = self.node {
+            let token = Some(&self.claim.token);
+            if node.cordoned_by.as_ref() == token {
+                return self.patch_node(node, NodeChange::Uncordon);
+            }
+            if node.excluded_by.as_ref() == token {
+                return self.patch_node(node, NodeChange::IncludeInLoadBalancers);
+            }
+        }
+        let mut status = self.status.clone();
+        let failure = self.claim.failure.clone();
+        status.runs.retain(|record| record.rollout != self.claim.rollout);
+        status.runs.push(RunRecord {
+            rollout: self.claim.rollout.clone(),
+            rollout_uid: self.claim.rollout_uid.clone(),
+            run: self.claim.run,
+            batch: self.claim.batch,
+            revision: self.claim.target.revision.clone(),
+            outcome: if failure.is_some() {
+                RunOutcome::Failed
+            } else {
+                RunOutcome::Succeeded
+            },
+            message: failure,
+            finished_at: Time(self.now),
+        });
+        status.runs.sort_by(|a, b| a.rollout.cmp(&b.rollout));
+        for type_ in [CLAIMED, EXCLUDED, CORDONED, DRAINED] {
+            condition::remove(&mut status.conditions, type_);
+        }
+        status.claim = None;
+        status.restore = None;
+        self.write(status)
+    }
+}
+
+/// Assigns the revision in place of the NodeConfig's earlier one. Where it is assigned already and the agent failed, the
+/// new generation asks the agent to try again.
+fn assign(status: &mut HostStatus, target: &Assignment) {
+    let generation = status.assigned_generation;
+    let failed = status
+        .active
+        .as_ref()
+        .is_some_and(|active| active.generation == generation && !active.converged);
+    if status.assigned.contains(target) && !failed {
+        return;
+    }
+    status
+        .assigned
+        .retain(|assignment| assignment.node_config != target.node_config);
+    status.assigned.push(target.clone());
+    status.assigned.sort();
+    status.assigned_generation += 1;
+}
+
+/// The first pods by name, and how many more.
+fn listed(pods: &[&PodView]) -> String {
+    let first: Vec<String> = pods.iter().take(3).map(|pod| pod.key.to_string()).collect();
+    match pods.len() {
+        0..=3 => format!("waiting for {} to terminate", first.join(", ")),
+        more => format!("waiting for {} and {} more to terminate", first.join(", "), more - 3),
+    }
+}

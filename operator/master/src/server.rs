@@ -1,0 +1,139 @@
+//! The routes, and what each request goes through before a handler sees it: a span, a place among the open requests, and
+//! the proof of who calls. All that comes before the body is read. What is not a route is not there.
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    extract::{DefaultBodyLimit, Request, State},
+    http::StatusCode,
+    middleware::{Next, from_fn, from_fn_with_state},
+    response::{IntoResponse, Response},
+    routing::{get, post, put},
+};
+use drover_catalog::routes;
+use kube::Client;
+use tokio::{sync::Semaphore, time::Instant};
+use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, Span, field};
+
+use crate::{
+    answer::Problem,
+    auth::Authenticator,
+    catalogs::Catalogs,
+    config::Config,
+    fleet::Fleet,
+    intake::{self, MAX_FACTS, MAX_REPORT},
+    poll,
+    status::Hosts,
+};
+
+/// What the handlers share.
+pub(crate) struct Shared {
+    pub(crate) fleet: Arc<Fleet>,
+    pub(crate) catalogs: Catalogs,
+    pub(crate) hosts: Hosts,
+    pub(crate) draining: CancellationToken,
+    callers: Authenticator,
+    open: Semaphore,
+}
+
+/// What the handlers share, shared.
+pub(crate) type App = Arc<Shared>;
+
+impl Shared {
+    /// A master's state; `draining` ends its service.
+    pub(crate) fn new(config: &Config, client: &Client, fleet: Arc<Fleet>, draining: CancellationToken) -> Self {
+        Self {
+            fleet,
+            catalogs: Catalogs::new(config.compile_slots),
+            hosts: Hosts::new(client.clone(), &config.namespace),
+            draining,
+            callers: Authenticator::new(client.clone(), config.agent_service_account.clone()),
+            open: Semaphore::new(config.max_open_requests.clamp(1, Semaphore::MAX_PERMITS)),
+        }
+    }
+}
+
+/// The whole interface of a master.
+pub(crate) fn router(app: App) -> Router {
+    let agents = Router::new()
+        .route(routes::CATALOG, get(poll::catalog))
+        .route(
+            routes::FACTS,
+            put(intake::facts).layer(DefaultBodyLimit::max(MAX_FACTS)),
+        )
+        .route(
+            routes::REPORT,
+            post(intake::report).layer(DefaultBodyLimit::max(MAX_REPORT)),
+        )
+        .layer(from_fn_with_state(Arc::clone(&app), admit));
+    let unknown = || async { Problem::new(StatusCode::NOT_FOUND, "there is nothing here").into_response() };
+    Router::new()
+        .route(routes::READY, get(ready))
+        .merge(agents)
+        .fallback(unknown)
+        .layer(from_fn(trace))
+        .with_state(app)
+}
+
+async fn ready(State(app): State<App>) -> Result<&'static str, Problem> {
+    let not_yet = |text| Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, text));
+    if app.draining.is_cancelled() {
+        not_yet("this master ends")
+    } else if !app.fleet.is_filled() {
+        not_yet("this master has not read all Hosts and revisions yet")
+    } else {
+        Ok("ready\n")
+    }
+}
+
+/// Lets in who has proven which Node it is, as long as there is room.
+async fn admit(State(app): State<App>, mut request: Request, next: Next) -> Result<Response, Problem> {
+    let later = |text| Problem::later(StatusCode::SERVICE_UNAVAILABLE, 5, text);
+    let _place = app
+        .open
+        .try_acquire()
+        .map_err(|_| later("this master has as many open requests as it takes"))?;
+    let (h, b) = (
+        request.headers().clone(),
+        axum::body::to_bytes(std::mem::take(request.body_mut()), 1 << 16).await,
+    );
+    drop(b);
+    let node = app.callers.authenticate(&h).await?;
+    Span::current().record("host", &node.name);
+    // Before the first list is whole, what is missing may only be unread.
+    if !app.fleet.is_filled() {
+        return Err(later("this master has not read all Hosts and revisions yet"));
+    }
+    request.extensions_mut().insert(node);
+    Ok(next.run(request).await)
+}
+
+/// One span a request: no token, no body, and no path that is not ours.
+async fn trace(request: Request, next: Next) -> Response {
+    const KNOWN: [&str; 4] = [routes::CATALOG, routes::FACTS, routes::REPORT, routes::READY];
+    let route = KNOWN
+        .into_iter()
+        .find(|route| *route == request.uri().path())
+        .unwrap_or("unknown");
+    let span =
+        tracing::info_span!("request", method = %request.method(), route, host = field::Empty, status = field::Empty);
+    let start = Instant::now();
+    let handled = async {
+        let response = next.run(request).await;
+        let status = response.status();
+        Span::current().record("status", status.as_u16());
+        let millis = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        if status.is_server_error() {
+            tracing::warn!(millis, "answered");
+        } else {
+            tracing::debug!(millis, "answered");
+        }
+        response
+    };
+    handled.instrument(span).await
+}
+
+#[cfg(test)]
+mod tests;

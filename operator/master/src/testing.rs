@@ -1,0 +1,184 @@
+//! What the tests share: objects, and an API server that answers what a test says.
+
+use std::{collections::BTreeMap, path::Path};
+
+use axum::http::{HeaderMap, HeaderValue, Request, Response, header::AUTHORIZATION};
+use drover_catalog::{Sensitive, TOKEN_AUDIENCE};
+use drover_core::revision::{Content, DataValue};
+use drover_crds::{Assignment, FactsBrief, Host, HostSpec, HostStatus, NodeRef, keys::NODE_CONFIG_LABEL};
+use k8s_openapi::{
+    ByteString,
+    api::{apps::v1::ControllerRevision, core::v1::Secret},
+    apimachinery::pkg::{apis::meta::v1::ObjectMeta, runtime::RawExtension},
+};
+use kube::{Client, client::Body};
+use serde_json::{Value, json};
+use tower_test::mock::Handle;
+
+use crate::fleet::NodeIdentity;
+
+/// The agents' account.
+pub(crate) const AGENT: &str = "system:serviceaccount:drover-system:drover-agent";
+/// The NodeConfig of all tests.
+pub(crate) const NODE_CONFIG: &str = "base";
+/// A value that comes from a Secret.
+pub(crate) const SECRET: &str = "hunter2";
+
+/// A node by a short name.
+pub(crate) fn node(name: &str) -> NodeIdentity {
+    NodeIdentity {
+        name: name.into(),
+        uid: format!("node-{name}"),
+    }
+}
+
+/// The Host of [`node`], without status.
+pub(crate) fn host(name: &str) -> Host {
+    Host {
+        metadata: ObjectMeta {
+            name: Some(name.into()),
+            namespace: Some("drover-system".into()),
+            uid: Some(format!("host-{name}")),
+            ..ObjectMeta::default()
+        },
+        spec: HostSpec {
+            node_ref: NodeRef {
+                name: name.into(),
+                uid: format!("node-{name}"),
+            },
+        },
+        status: None,
+    }
+}
+
+/// The Host with facts.
+pub(crate) fn with_facts(mut host: Host) -> Host {
+    host.status.get_or_insert_default().facts = Some(FactsBrief {
+        os_id: "debian".into(),
+        ..FactsBrief::default()
+    });
+    host
+}
+
+/// The Host with one revision assigned.
+pub(crate) fn assigned(mut host: Host, content: &Content, generation: i64) -> Host {
+    let revision = content.name(NODE_CONFIG).unwrap();
+    *host.status.get_or_insert_with(HostStatus::default) = HostStatus {
+        assigned: vec![Assignment {
+            node_config: NODE_CONFIG.into(),
+            revision,
+        }],
+        assigned_generation: generation,
+        ..host.status.clone().unwrap_or_default()
+    };
+    host
+}
+
+/// A revision whose one file holds this text, a fact and a secret.
+pub(crate) fn content(text: &str) -> Content {
+    from_template(&format!("{text} {{{{ facts.os.id }}}} {{{{ data.password }}}}"))
+}
+
+/// A revision with this template.
+pub(crate) fn from_template(template: &str) -> Content {
+    let resources = json!([{"name": "motd", "file": {"path": "/etc/motd", "template": template}}]);
+    let value = DataValue {
+        value: Sensitive::new(SECRET),
+        secret: true,
+    };
+    Content {
+        resources: serde_json::from_value(resources).unwrap(),
+        interval_seconds: 60,
+        data: BTreeMap::from([("password".to_owned(), value)]),
+    }
+}
+
+/// The objects that a revision is kept in.
+pub(crate) fn stored(content: &Content) -> (ControllerRevision, Secret) {
+    let metadata = ObjectMeta {
+        name: Some(content.name(NODE_CONFIG).unwrap()),
+        labels: Some(BTreeMap::from([(NODE_CONFIG_LABEL.to_owned(), NODE_CONFIG.to_owned())])),
+        ..ObjectMeta::default()
+    };
+    let (kept, secrets) = content.store();
+    let data = secrets
+        .into_iter()
+        .map(|(key, value)| (key, ByteString(value.expose().as_bytes().to_vec())))
+        .collect();
+    (
+        ControllerRevision {
+            metadata: metadata.clone(),
+            data: Some(RawExtension(serde_json::to_value(kept).unwrap())),
+            revision: 1,
+        },
+        Secret {
+            metadata,
+            data: Some(data),
+            ..Secret::default()
+        },
+    )
+}
+
+/// Headers with a token.
+pub(crate) fn bearer(token: &str) -> HeaderMap {
+    HeaderMap::from_iter([(
+        AUTHORIZATION,
+        HeaderValue::from_str(&format!("Bearer {token}")).unwrap(),
+    )])
+}
+
+/// A TokenReview that accepts an agent on this node.
+pub(crate) fn review(name: &str) -> Value {
+    json!({
+        "apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": {},
+        "status": {"authenticated": true, "audiences": [TOKEN_AUDIENCE], "user": {"username": AGENT, "extra": {
+            "authentication.kubernetes.io/node-name": [name],
+            "authentication.kubernetes.io/node-uid": [node(name).uid],
+        }}},
+    })
+}
+
+/// A certificate for localhost, with its key, as a mounted Secret has them.
+pub(crate) fn write_certificate(folder: &Path) {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    std::fs::write(folder.join("tls.crt"), made.cert.pem()).unwrap();
+    std::fs::write(folder.join("tls.key"), made.signing_key.serialize_pem()).unwrap();
+}
+
+/// A request that reached the API server.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    pub(crate) method: String,
+    pub(crate) path: String,
+    pub(crate) query: String,
+    pub(crate) body: Value,
+}
+
+/// An API server that answers what a test says, request by request. A request that no test expects is not answered.
+pub(crate) struct MockApi(Handle<Request<Body>, Response<Body>>);
+
+impl MockApi {
+    pub(crate) fn new() -> (Client, Self) {
+        let (service, handle) = tower_test::mock::pair::<Request<Body>, Response<Body>>();
+        (Client::new(service, "drover-system"), Self(handle))
+    }
+
+    /// Waits for a request and answers it.
+    pub(crate) async fn answer(&mut self, status: u16, body: Value) -> Asked {
+        let (request, responder) = self.0.next_request().await.unwrap();
+        let (head, body_sent) = request.into_parts();
+        let bytes = body_sent.collect_bytes().await.unwrap();
+        responder.send_response(
+            Response::builder()
+                .status(status)
+                .body(Body::from(serde_json::to_vec(&body).unwrap()))
+                .unwrap(),
+        );
+        Asked {
+            method: head.method.to_string(),
+            path: head.uri.path().to_owned(),
+            query: head.uri.query().unwrap_or_default().to_owned(),
+            body: serde_json::from_slice(&bytes).unwrap_or_default(),
+        }
+    }
+}

@@ -1,0 +1,17 @@
+//! What the kubelet asks: `/healthz` while the process answers, `/readyz` once the API server was reached.
+
+use std::net::SocketAddr;
+
+use axum::{Router, http::StatusCode, routing::get};
+use tokio_util::sync::CancellationToken;
+
+/// Serves until the token is cancelled.
+pub(crate) async fn serve(listen: SocketAddr, shutdown: CancellationToken) -> std::io::Result<()> {
+    let listener = tokio::net::TcpListener::bind(listen).await?;
+    let router = Router::new()
+        .route("/healthz", get(|| async { StatusCode::OK }))
+        .route("/readyz", get(|| async { StatusCode::OK }));
+    axum::serve(listener, router)
+        .with_graceful_shutdown(shutdown.cancelled_owned())
+        .await
+}

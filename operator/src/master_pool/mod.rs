@@ -1,0 +1,240 @@
+//! MasterPools: the masters' Deployment, their Service and budget, their certificates, and the ConfigMap that tells agents
+//! where they are and whom to trust.
+
+mod desired;
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use drover_crds::{
+    GROUP, MasterPool, MasterPoolStatus, VERSION,
+    condition::{self, Summary},
+};
+use futures::FutureExt as _;
+use jiff::Timestamp;
+use k8s_openapi::{
+    ByteString,
+    api::{
+        apps::v1::Deployment,
+        core::v1::{ConfigMap, Secret, Service},
+        policy::v1::PodDisruptionBudget,
+    },
+};
+use kube::{
+    Api, ResourceExt as _,
+    runtime::{
+        Controller,
+        controller::{self, Action},
+    },
+};
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use self::desired::Pool;
+use crate::{
+    certificates::{self, Pair},
+    context::{Context, now},
+    objects::{self, RESYNC},
+};
+
+const MANAGER: &str = "drover-master-pool";
+
+/// When a certificate ends, on the Secret that holds it.
+const NOT_AFTER_ANNOTATION: &str = "drover.dev/not-after";
+
+/// Why a pool is not as it should be.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("cannot read Secret {0}")]
+    ReadSecret(String, #[source] kube::Error),
+    #[error("cannot make a certificate for {0}")]
+    Certificate(String, #[source] rcgen::Error),
+    #[error("cannot apply {0} {1}")]
+    Apply(&'static str, String, #[source] kube::Error),
+    #[error("cannot write the status of MasterPool {0}")]
+    WriteStatus(String, #[source] kube::Error),
+}
+
+/// Runs until the token is cancelled.
+pub(crate) async fn control(context: Context, stop: CancellationToken) {
+    let (client, namespace) = (context.client.clone(), context.namespace.clone());
+    let stream = Controller::new(
+        Api::<MasterPool>::namespaced(client.clone(), &namespace),
+        objects::watching(),
+    )
+    .with_config(
+        controller::Config::default()
+            .debounce(std::time::Duration::from_millis(200))
+            .concurrency(2),
+    )
+    .owns(
+        Api::<Deployment>::namespaced(client.clone(), &namespace),
+        objects::watching(),
+    )
+    .owns(
+        Api::<Service>::namespaced(client.clone(), &namespace),
+        objects::watching(),
+    )
+    .owns(Api::<ConfigMap>::namespaced(client, &namespace), objects::watching())
+    .graceful_shutdown_on(stop.cancelled_owned())
+    .run(
+        |pool, context| reconcile(pool, context).boxed(),
+        |pool, _, context| Action::requeue(context.backoff.failed(&format!("master-pool/{}", pool.name_any()))),
+        Arc::new(context),
+    );
+    objects::drain("master-pool", stream).await;
+}
+
+/// What was applied, for the status.
+struct Applied {
+    deployment: Deployment,
+    service: Service,
+}
+
+#[tracing::instrument(skip_all, fields(master_pool = %pool.name_any()))]
+async fn reconcile(pool: Arc<MasterPool>, context: Arc<Context>) -> Result<Action, Error> {
+    if pool.metadata.deletion_timestamp.is_some() || !context.leadership.is_held() {
+        return Ok(Action::await_change());
+    }
+    let wanted = Pool::new(&pool, &context.namespace, &context.master);
+    let authority = certificates(&context, &wanted, now()).await?;
+
+    let (client, namespace) = (&context.client, context.namespace.as_str());
+    let name = wanted.name();
+    let failed = |kind| move |error| Error::Apply(kind, name.to_owned(), error);
+    let services: Api<Service> = Api::namespaced(client.clone(), namespace);
+    let service = objects::apply(&services, name, MANAGER, &wanted.service())
+        .await
+        .map_err(failed("Service"))?;
+    let maps: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
+    if let Some(address) = desired::address(&service) {
+        let map = wanted.config_map(&authority, &address);
+        objects::apply(&maps, name, MANAGER, &map)
+            .await
+            .map_err(failed("ConfigMap"))?;
+    }
+    let budgets: Api<PodDisruptionBudget> = Api::namespaced(client.clone(), namespace);
+    objects::apply(&budgets, name, MANAGER, &wanted.budget())
+        .await
+        .map_err(failed("PodDisruptionBudget"))?;
+    let deployments: Api<Deployment> = Api::namespaced(client.clone(), namespace);
+    let deployment = objects::apply(&deployments, name, MANAGER, &wanted.deployment())
+        .await
+        .map_err(failed("Deployment"))?;
+
+    let status = status(&pool, &Applied { deployment, service });
+    if pool.status.as_ref() != Some(&status) {
+        let name = pool.name_any();
+        let body = json!({
+            "apiVersion": format!("{GROUP}/{VERSION}"), "kind": "MasterPool", "metadata": {"name": name}, "status": status,
+        });
+        let api: Api<MasterPool> = Api::namespaced(client.clone(), namespace);
+        objects::apply_status(&api, &name, MANAGER, &body)
+            .await
+            .map_err(|error| Error::WriteStatus(name, error))?;
+    }
+    context.backoff.reset(&format!("master-pool/{}", pool.name_any()));
+    Ok(Action::requeue(RESYNC))
+}
+
+/// Makes the authority where there is none, and the server certificate where there is none or it ends soon. Returns the
+/// authority's certificate.
+async fn certificates(context: &Context, pool: &Pool<'_>, now: Timestamp) -> Result<String, Error> {
+    let secrets: Api<Secret> = Api::namespaced(context.client.clone(), &context.namespace);
+    let (authority_name, server_name) = (pool.authority_secret(), pool.server_secret());
+    let apply = async |name: &str, secret: &Secret| {
+        objects::apply(&secrets, name, MANAGER, secret)
+            .await
+            .map_err(|error| Error::Apply("Secret", name.to_owned(), error))
+    };
+    let made = |error| Error::Certificate(authority_name.clone(), error);
+
+    let found = secrets
+        .get_opt(&authority_name)
+        .await
+        .map_err(|error| Error::ReadSecret(authority_name.clone(), error))?;
+    let (authority, is_new) = match found.as_ref().and_then(pair) {
+        Some(authority) => (authority, false),
+        None => {
+            let authority = certificates::authority(&authority_name, now).map_err(made)?;
+            apply(
+                &authority_name,
+                &pool.secret(&authority_name, data(&authority), &authority.not_after),
+            )
+            .await?;
+            tracing::info!(secret = authority_name, "New certificate authority");
+            (authority, true)
+        }
+    };
+    let found = secrets
+        .get_opt(&server_name)
+        .await
+        .map_err(|error| Error::ReadSecret(server_name.clone(), error))?;
+    let current = found
+        .as_ref()
+        .and_then(pair)
+        .filter(|server| !is_new && !certificates::is_due(server.not_after, now));
+    if current.is_none() {
+        let server = certificates::server(&authority_name, &authority.key, &pool.server_names(), now).map_err(made)?;
+        apply(
+            &server_name,
+            &pool.secret(&server_name, data(&server), &server.not_after),
+        )
+        .await?;
+        tracing::info!(secret = server_name, not_after = %server.not_after, "New server certificate");
+    }
+    Ok(authority.certificate)
+}
+
+fn data(pair: &Pair) -> BTreeMap<String, ByteString> {
+    let bytes = |text: &str| ByteString(text.as_bytes().to_vec());
+    BTreeMap::from([
+        ("tls.crt".into(), bytes(&pair.certificate)),
+        ("tls.key".into(), bytes(&pair.key)),
+    ])
+}
+
+/// The certificate that a Secret holds, if it is one of ours.
+fn pair(secret: &Secret) -> Option<Pair> {
+    let text = |key: &str| String::from_utf8(secret.data.as_ref()?.get(key)?.0.clone()).ok();
+    let not_after = secret.annotations().get(NOT_AFTER_ANNOTATION)?.parse().ok()?;
+    Some(Pair {
+        certificate: text("tls.crt")?,
+        key: text("tls.key")?,
+        not_after,
+    })
+}
+
+fn status(pool: &MasterPool, applied: &Applied) -> MasterPoolStatus {
+    let Applied { deployment, service } = applied;
+    let wanted = pool.spec.resolved_replicas();
+    let deployed = deployment.status.as_ref();
+    let ready = deployed.and_then(|status| status.ready_replicas).unwrap_or(0);
+    let updated = deployed.and_then(|status| status.updated_replicas).unwrap_or(0);
+    let serves = deployed.and_then(|status| status.available_replicas).unwrap_or(0) > 0;
+    let (phase, summary, message) = if ready >= wanted && updated >= wanted {
+        ("Ready", Summary::Ready, format!("{ready} of {wanted} masters serve"))
+    } else if serves {
+        (
+            "Degraded",
+            Summary::Working,
+            format!("{ready} of {wanted} masters serve"),
+        )
+    } else {
+        (
+            "Starting",
+            Summary::Working,
+            "no master serves yet; agents keep their last good catalog meanwhile".to_owned(),
+        )
+    };
+    let generation = pool.metadata.generation;
+    let mut conditions = pool.status.clone().unwrap_or_default().conditions;
+    condition::summarise(&mut conditions, summary, phase, &message, generation, now());
+    MasterPoolStatus {
+        observed_generation: generation,
+        phase: Some(phase.to_owned()),
+        message: Some(message),
+        masters: Some(format!("{ready}/{wanted}")),
+        address: desired::address(service),
+        conditions,
+    }
+}

@@ -1,0 +1,146 @@
+//! Keeps revisions: made once, never changed, and removed when no machine has them and newer ones are enough.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use drover_core::revision::Content;
+use drover_crds::{Host, NodeConfig, keys};
+use k8s_openapi::{
+    ByteString,
+    api::{apps::v1::ControllerRevision, core::v1::Secret},
+    apimachinery::pkg::{apis::meta::v1::ObjectMeta, runtime::RawExtension},
+};
+use kube::{
+    Api, Resource as _, ResourceExt as _,
+    api::{DeleteParams, PostParams},
+};
+
+use super::{MANAGER, gather::Revisions};
+use crate::context::Context;
+
+/// What could not be done.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("cannot describe revision {0}")]
+    Describe(String, #[source] serde_json::Error),
+    #[error("cannot create revision {0}")]
+    Create(String, #[source] kube::Error),
+    #[error("cannot remove revision {0}, which no host has")]
+    Remove(String, #[source] kube::Error),
+}
+
+/// Creates the revision unless it is there. Its Secret comes first, so that a revision that can be seen is whole.
+pub(super) async fn keep(
+    context: &Context,
+    config: &NodeConfig,
+    name: &str,
+    content: &Content,
+    kept: &Revisions,
+) -> Result<(), Error> {
+    if kept.content(name).is_some() {
+        return Ok(());
+    }
+    let metadata = ObjectMeta {
+        name: Some(name.to_owned()),
+        labels: Some(BTreeMap::from([(
+            keys::NODE_CONFIG_LABEL.to_owned(),
+            config.name_any(),
+        )])),
+        owner_references: config.controller_owner_ref(&()).map(|owner| vec![owner]),
+        ..ObjectMeta::default()
+    };
+    let params = PostParams {
+        field_manager: Some(MANAGER.to_owned()),
+        ..PostParams::default()
+    };
+    let (stored, secrets) = content.store();
+    if !secrets.is_empty() {
+        let data = secrets
+            .into_iter()
+            .map(|(key, value)| (key, ByteString(value.expose().as_bytes().to_vec())));
+        let secret = Secret {
+            metadata: metadata.clone(),
+            immutable: Some(true),
+            data: Some(data.collect()),
+            ..Secret::default()
+        };
+        let api: Api<Secret> = Api::namespaced(context.client.clone(), &context.namespace);
+        created(api.create(&params, &secret).await, name)?;
+    }
+    let number = kept
+        .of(&config.name_any())
+        .last()
+        .map_or(0, |revision| revision.revision)
+        + 1;
+    let data = serde_json::to_value(&stored).map_err(|error| Error::Describe(name.to_owned(), error))?;
+    let revision = ControllerRevision {
+        metadata,
+        revision: number,
+        data: Some(RawExtension(data)),
+    };
+    let api: Api<ControllerRevision> = Api::namespaced(context.client.clone(), &context.namespace);
+    created(api.create(&params, &revision).await, name)?;
+    tracing::info!(revision = name, "New revision");
+    Ok(())
+}
+
+/// That it is there already is as good: its name says what is in it.
+fn created<T>(result: kube::Result<T>, name: &str) -> Result<(), Error> {
+    match result {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(()),
+        Err(error) => Err(Error::Create(name.to_owned(), error)),
+    }
+}
+
+/// Removes the oldest revisions that no machine has or gets, beyond the limit.
+pub(super) async fn prune(
+    context: &Context,
+    config: &NodeConfig,
+    newest: &str,
+    hosts: &[Host],
+    kept: &Revisions,
+) -> Result<(), Error> {
+    let mut needed: BTreeSet<&str> = BTreeSet::from([newest]);
+    needed.extend(
+        config
+            .status
+            .iter()
+            .flat_map(|status| [&status.revision, &status.completed_revision])
+            .flatten()
+            .map(String::as_str),
+    );
+    for status in hosts.iter().filter_map(|host| host.status.as_ref()) {
+        needed.extend(status.assigned.iter().map(|assignment| assignment.revision.as_str()));
+        needed.extend(
+            status
+                .active
+                .iter()
+                .flat_map(|active| &active.revisions)
+                .map(|active| active.revision.as_str()),
+        );
+        needed.extend(status.claim.iter().map(|claim| claim.target.revision.as_str()));
+    }
+    let unused: Vec<&ControllerRevision> = kept
+        .of(&config.name_any())
+        .into_iter()
+        .filter(|revision| !needed.contains(revision.name_any().as_str()))
+        .collect();
+    let surplus = unused.len().saturating_sub(config.spec.resolved_history_limit());
+    let revisions: Api<ControllerRevision> = Api::namespaced(context.client.clone(), &context.namespace);
+    let secrets: Api<Secret> = Api::namespaced(context.client.clone(), &context.namespace);
+    for revision in unused.into_iter().take(surplus) {
+        let name = revision.name_any();
+        removed(revisions.delete(&name, &DeleteParams::default()).await, &name)?;
+        removed(secrets.delete(&name, &DeleteParams::default()).await, &name)?;
+        tracing::info!(revision = name, "Removed an old revision");
+    }
+    Ok(())
+}
+
+fn removed<T>(result: kube::Result<T>, name: &str) -> Result<(), Error> {
+    match result {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+        Err(error) => Err(Error::Remove(name.to_owned(), error)),
+    }
+}

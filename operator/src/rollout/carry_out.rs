@@ -1,0 +1,195 @@
+//! Makes the one request that was decided on. Each write names the version it was decided on; a conflict is an answer, not
+//! an error: the decision is taken anew.
+
+use drover_core::rollout::{NodeChange, PodKey, Request, Snapshot};
+use drover_crds::{Host, Rollout, keys};
+use k8s_openapi::api::core::v1::{Node, Pod};
+use kube::{
+    Api, ResourceExt as _,
+    api::{DeleteParams, EvictParams, Patch, PatchParams, PostParams, Preconditions},
+    core::Status,
+};
+use serde_json::{Value, json};
+
+use crate::context::Context;
+
+const MANAGER: &str = "drover-rollout";
+
+/// What could not be done.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("cannot write Rollout {0}")]
+    Rollout(String, #[source] kube::Error),
+    #[error("cannot write the status of Host {0}")]
+    Host(String, #[source] kube::Error),
+    #[error("cannot change Node {0}")]
+    Node(String, #[source] kube::Error),
+    #[error("cannot evict pod {0}")]
+    Evict(PodKey, #[source] kube::Error),
+}
+
+/// How a request ended.
+pub(super) enum Outcome {
+    /// It was done. A Rollout that was written is shown.
+    Done(Option<Box<Rollout>>),
+    /// The API server would not evict this pod, for this reason.
+    Refused(PodKey, String),
+    /// The object changed meanwhile, or is gone.
+    Conflict,
+}
+
+pub(super) async fn carry_out(context: &Context, snapshot: &Snapshot, request: Request) -> Result<Outcome, Error> {
+    let rollouts: Api<Rollout> = Api::namespaced(context.once.clone(), &context.namespace);
+    let name = snapshot.rollout.name_any();
+    let params = PostParams {
+        field_manager: Some(MANAGER.to_owned()),
+        ..PostParams::default()
+    };
+    match request {
+        Request::AddFinalizer | Request::RemoveFinalizer => {
+            let mut finalizers = snapshot.rollout.finalizers().to_vec();
+            finalizers.retain(|finalizer| finalizer != keys::ROLLOUT_FINALIZER);
+            if request == Request::AddFinalizer {
+                finalizers.push(keys::ROLLOUT_FINALIZER.to_owned());
+            }
+            let metadata = json!({
+                "finalizers": finalizers,
+                "resourceVersion": snapshot.rollout.resource_version(),
+                "uid": snapshot.rollout.uid(),
+            });
+            let patch = Patch::Merge(json!({"metadata": metadata}));
+            let written = rollouts
+                .patch(
+                    &name,
+                    &PatchParams {
+                        field_manager: Some(MANAGER.to_owned()),
+                        ..PatchParams::default()
+                    },
+                    &patch,
+                )
+                .await;
+            settle(written, |error| Error::Rollout(name, error))
+                .map(|written| written.map_or(Outcome::Conflict, |_| Outcome::Done(None)))
+        }
+        Request::WriteRollout(status) => {
+            let mut next = snapshot.rollout.clone();
+            next.status = Some(*status);
+            let written = rollouts.replace_status(&name, &params, &next).await;
+            let written = settle(written, |error| Error::Rollout(name, error))?;
+            Ok(written.map_or(Outcome::Conflict, |rollout| Outcome::Done(Some(Box::new(rollout)))))
+        }
+        Request::WriteHost { host, status } => {
+            let Some(read) = snapshot.hosts.iter().find(|candidate| candidate.name_any() == host) else {
+                return Ok(Outcome::Conflict);
+            };
+            let mut next = read.clone();
+            next.status = Some(*status);
+            let step = next
+                .status
+                .as_ref()
+                .and_then(|status| status.claim.as_ref())
+                .map(|claim| claim.step.as_str());
+            tracing::info!(host, step = step.unwrap_or("Released"), "Host");
+            let hosts: Api<Host> = Api::namespaced(context.once.clone(), &context.namespace);
+            let written = hosts.replace_status(&host, &params, &next).await;
+            settle(written, |error| Error::Host(host, error))
+                .map(|written| written.map_or(Outcome::Conflict, |_| Outcome::Done(None)))
+        }
+        Request::PatchNode {
+            node,
+            resource_version,
+            change,
+        } => {
+            tracing::info!(node, ?change, "Node");
+            let patch = Patch::Merge(node_patch(&resource_version, &change));
+            let params = PatchParams {
+                field_manager: Some(MANAGER.to_owned()),
+                ..PatchParams::default()
+            };
+            let written = Api::<Node>::all(context.once.clone())
+                .patch(&node, &params, &patch)
+                .await;
+            settle(written, |error| Error::Node(node, error))
+                .map(|written| written.map_or(Outcome::Conflict, |_| Outcome::Done(None)))
+        }
+        Request::Evict(pod) => evict(context, pod).await,
+    }
+}
+
+/// A conflict, or an object that is gone, is `None`.
+fn settle<T>(result: kube::Result<T>, wrap: impl FnOnce(kube::Error) -> Error) -> Result<Option<T>, Error> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(kube::Error::Api(status)) if status.is_conflict() || status.is_not_found() => Ok(None),
+        Err(error) => Err(wrap(error)),
+    }
+}
+
+/// Cordon or label, and the mark that says whose it is, in one write.
+fn node_patch(resource_version: &str, change: &NodeChange) -> Value {
+    let mut patch = match change {
+        NodeChange::Cordon(token) => json!({
+            "metadata": {"annotations": {(keys::CORDONED_BY_ANNOTATION): token}}, "spec": {"unschedulable": true},
+        }),
+        NodeChange::Uncordon => json!({
+            "metadata": {"annotations": {(keys::CORDONED_BY_ANNOTATION): null}}, "spec": {"unschedulable": null},
+        }),
+        NodeChange::ExcludeFromLoadBalancers(token) => json!({"metadata": {
+            "annotations": {(keys::EXCLUDED_BY_ANNOTATION): token},
+            "labels": {(keys::EXCLUDE_FROM_LOAD_BALANCERS_LABEL): ""},
+        }}),
+        NodeChange::IncludeInLoadBalancers => json!({"metadata": {
+            "annotations": {(keys::EXCLUDED_BY_ANNOTATION): null},
+            "labels": {(keys::EXCLUDE_FROM_LOAD_BALANCERS_LABEL): null},
+        }}),
+    };
+    patch["metadata"]["resourceVersion"] = json!(resource_version);
+    patch
+}
+
+async fn evict(context: &Context, pod: PodKey) -> Result<Outcome, Error> {
+    let preconditions = Preconditions {
+        uid: Some(pod.uid.clone()),
+        resource_version: None,
+    };
+    let delete = DeleteParams {
+        preconditions: Some(preconditions),
+        ..DeleteParams::default()
+    };
+    let params = EvictParams {
+        delete_options: Some(delete),
+        post_options: PostParams::default(),
+    };
+    let pods: Api<Pod> = Api::namespaced(context.once.clone(), &pod.namespace);
+    match pods.evict(&pod.name, &params).await {
+        Ok(_) => {
+            tracing::info!(%pod, "Evicted");
+            Ok(Outcome::Done(None))
+        }
+        // It is gone, or another one came under its name: there is nothing left to evict.
+        Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => Ok(Outcome::Conflict),
+        // 429: a budget refuses. 500: more than one budget protects the pod, which the API server can not serve.
+        // 403: its namespace is being deleted, or we may not evict there.
+        Err(kube::Error::Api(status)) if matches!(status.code, 403 | 429 | 500) => {
+            let why = refusal(&status);
+            tracing::debug!(%pod, why, "Eviction refused");
+            Ok(Outcome::Refused(pod, why))
+        }
+        Err(error) => Err(Error::Evict(pod, error)),
+    }
+}
+
+/// The API server's reason, with the budget's own words where it gives them.
+fn refusal(status: &Status) -> String {
+    let causes = status.details.iter().flat_map(|details| &details.causes);
+    let words: Vec<&str> = causes
+        .map(|cause| cause.message.as_str())
+        .filter(|message| !message.is_empty())
+        .collect();
+    let words = if words.is_empty() {
+        status.message.clone()
+    } else {
+        words.join("; ")
+    };
+    format!("its eviction is refused: {}", words.trim_end_matches('.'))
+}

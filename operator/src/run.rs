@@ -1,0 +1,102 @@
+//! `drover run`: wires clients, the election and the controllers together.
+
+use std::{net::SocketAddr, time::Duration};
+
+use anyhow::Context as _;
+use futures::future::join_all;
+use kube::{Client, Config};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    context::{Context, MasterImage},
+    health, host, leader, master_pool, node_config, rollout,
+};
+
+/// How the operator runs.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {
+    /// The namespace of the fleet: its Hosts, NodeConfigs, Rollouts and MasterPools.
+    #[arg(long, env = "POD_NAMESPACE", default_value = "drover-system")]
+    namespace: String,
+    /// This operator's name in the election of the one that acts.
+    #[arg(long, env = "POD_NAME", default_value = "drover-operator")]
+    identity: String,
+    /// The image that masters run.
+    #[arg(long, env = "DROVER_MASTER_IMAGE")]
+    master_image: String,
+    /// When nodes pull that image: `Always`, `IfNotPresent` or `Never`.
+    #[arg(long, env = "DROVER_MASTER_IMAGE_PULL_POLICY", default_value = "IfNotPresent")]
+    master_image_pull_policy: String,
+    /// Where health is answered.
+    #[arg(long, env = "DROVER_HEALTH_LISTEN", default_value = "[::]:8080")]
+    health_listen: SocketAddr,
+}
+
+/// Runs until the token is cancelled or the leadership is lost.
+pub(crate) async fn run(options: Options, mut config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
+    // A connection that died without a word is noticed after this time, not after minutes.
+    config.read_timeout = Some(Duration::from_secs(300));
+    config.connect_timeout = Some(Duration::from_secs(10));
+    let client = Client::try_from(config.clone())?;
+    config.default_retry = false;
+    config.read_timeout = Some(Duration::from_secs(30));
+    let once = Client::try_from(config)?;
+    let version = client
+        .apiserver_version()
+        .await
+        .context("cannot reach the API server")?;
+    tracing::info!(namespace = %options.namespace, kubernetes = %version.git_version, "Drover operator starts");
+
+    let health = tokio::spawn(health::serve(options.health_listen, shutdown.clone()));
+    let election = CancellationToken::new();
+    let (mut leadership, released) =
+        leader::elect(client.clone(), &options.namespace, &options.identity, election.clone()).await?;
+
+    let acquired = tokio::select! {
+        acquired = leadership.acquired() => acquired,
+        () = shutdown.cancelled() => false,
+    };
+    let mut lost = false;
+    if acquired {
+        let stop = shutdown.child_token();
+        let master = MasterImage {
+            image: options.master_image,
+            pull_policy: options.master_image_pull_policy,
+        };
+        let context = Context::new(
+            (client, once),
+            options.namespace,
+            options.identity,
+            leadership.clone(),
+            master,
+        );
+        let controllers = join_all([
+            tokio::spawn(host::control(context.clone(), stop.clone())),
+            tokio::spawn(node_config::control(context.clone(), stop.clone())),
+            tokio::spawn(master_pool::control(context.clone(), stop.clone())),
+            tokio::spawn(rollout::control(context, stop.clone())),
+        ]);
+        tokio::pin!(controllers);
+        tokio::select! {
+            _ = &mut controllers => {}
+            () = leadership.lost() => {
+                lost = !shutdown.is_cancelled();
+                stop.cancel();
+            }
+            () = shutdown.cancelled() => {
+                controllers.await;
+            }
+        }
+    }
+    election.cancel();
+    let _ = released.await;
+    if lost {
+        anyhow::bail!("the leadership was lost; starting again as a follower");
+    }
+    if !shutdown.is_cancelled() {
+        anyhow::bail!("a controller ended by itself");
+    }
+    health.await??;
+    tracing::info!("Drover operator ends");
+    Ok(())
+}
