@@ -1,0 +1,41 @@
+# `make demo` shows the main job on a cluster of real machines; `make test` runs everything.
+.DEFAULT_GOAL := help
+.PHONY: help demo down kubeconfig test test-fast build lint fmt generate bench deny
+
+help: ## Say what there is
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
+
+demo: ## Build everything, start a cluster of three machines, and move a NodeConfig over it
+	@e2e/demo
+
+down: ## End the clusters of the demo and of the tests; nothing of them stays
+	@e2e/down
+
+kubeconfig: ## Print the path of the demo's kubeconfig (make -s kubeconfig)
+	@e2e/testbed/testbed kubeconfig
+
+test: ## Run all tests: units, generated files, CRD validation on a real API server, real machines
+	@e2e/test
+
+test-fast: ## Run the tests that need neither root nor a cluster
+	@cargo test --quiet --locked --workspace --exclude drover-e2e
+
+build: ## Build the product's static binaries
+	@bash -c 'source e2e/lib.sh; build_product; ls -l $$product/drover $$product/drover-agent'
+
+lint: ## Check formatting and lints
+	@cargo fmt --all --check
+	@cargo clippy --quiet --locked --workspace --all-targets -- -D warnings
+
+fmt: ## Format the code
+	@cargo fmt --all
+
+generate: ## Write the CRDs anew from the types in crds/
+	@cargo run --quiet --locked -p drover-config
+
+bench: ## Measure start times, memory and image sizes on a fresh cluster; writes target/bench/*.json
+	@e2e/bench
+
+deny: ## Check licences and advisories of the dependencies (installs cargo-deny where it is missing)
+	@command -v cargo-deny >/dev/null || cargo install --locked cargo-deny
+	@cargo deny check
