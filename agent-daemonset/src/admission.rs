@@ -61,10 +61,7 @@ pub(crate) fn admit(
     if let Some(expected) = host_name.or(current.map(|catalog| catalog.host.name.as_str()))
         && offered.host.name != expected
     {
-        return Err(Refusal::OtherHost {
-            found: offered.host.name.clone(),
-            expected: expected.to_owned(),
-        });
+        return Err(Refusal::OtherHost { found: offered.host.name.clone(), expected: expected.to_owned() });
     }
     let Some(current) = current else {
         return Ok(Admitted::New);
@@ -73,22 +70,13 @@ pub(crate) fn admit(
         return Ok(Admitted::NewHost);
     }
     if offered.generation < current.generation {
-        return Err(Refusal::Older {
-            found: offered.generation,
-            current: current.generation,
-        });
+        return Err(Refusal::Older { found: offered.generation, current: current.generation });
     }
     if offered.generation == current.generation && offered.revisions != current.revisions {
-        return Err(Refusal::Contradicts {
-            generation: offered.generation,
-        });
+        return Err(Refusal::Contradicts { generation: offered.generation });
     }
     // Facts may change a catalog under the same assignment.
-    Ok(if offered.digest == current.digest {
-        Admitted::Same
-    } else {
-        Admitted::New
-    })
+    Ok(if offered.digest == current.digest { Admitted::Same } else { Admitted::New })
 }
 
 #[cfg(test)]
@@ -99,15 +87,9 @@ mod tests {
 
     fn catalog(uid: &str, generation: i64, revision: &str, interval_seconds: u32) -> Catalog {
         Catalog {
-            host: HostIdentity {
-                name: "node-1".into(),
-                uid: uid.into(),
-            },
+            host: HostIdentity { name: "node-1".into(), uid: uid.into() },
             generation,
-            revisions: vec![RevisionRef {
-                node_config: "base".into(),
-                revision: revision.into(),
-            }],
+            revisions: vec![RevisionRef { node_config: "base".into(), revision: revision.into() }],
             interval_seconds,
             resources: vec![],
             digest: Digest::of(b""),
@@ -123,18 +105,9 @@ mod tests {
             (catalog("u1", 5, "base-b", 60), Ok(Admitted::Same)),
             (catalog("u1", 5, "base-b", 90), Ok(Admitted::New)),
             (catalog("u1", 6, "base-a", 60), Ok(Admitted::New)),
-            (
-                catalog("u1", 4, "base-a", 60),
-                Err(Refusal::Older { found: 4, current: 5 }),
-            ),
-            (
-                catalog("u1", 4, "base-b", 60),
-                Err(Refusal::Older { found: 4, current: 5 }),
-            ),
-            (
-                catalog("u1", 5, "base-a", 60),
-                Err(Refusal::Contradicts { generation: 5 }),
-            ),
+            (catalog("u1", 4, "base-a", 60), Err(Refusal::Older { found: 4, current: 5 })),
+            (catalog("u1", 4, "base-b", 60), Err(Refusal::Older { found: 4, current: 5 })),
+            (catalog("u1", 5, "base-a", 60), Err(Refusal::Contradicts { generation: 5 })),
             (catalog("u2", 1, "base-a", 60), Ok(Admitted::NewHost)),
         ] {
             assert_eq!(admit(&offered, Some(&current), None), expected, "{offered:?}");
@@ -144,17 +117,9 @@ mod tests {
     #[test]
     fn refuses_what_was_changed_or_is_for_another() {
         let whole = catalog("u1", 5, "base-b", 60);
-        let forged = Catalog {
-            generation: 9,
-            ..whole.clone()
-        };
+        let forged = Catalog { generation: 9, ..whole.clone() };
         assert_eq!(admit(&forged, None, None), Err(Refusal::Damaged));
-        let other = || {
-            Err(Refusal::OtherHost {
-                found: "node-1".into(),
-                expected: "node-2".into(),
-            })
-        };
+        let other = || Err(Refusal::OtherHost { found: "node-1".into(), expected: "node-2".into() });
         assert_eq!(admit(&whole, None, Some("node-2")), other());
         let mut clone = whole.clone();
         clone.host.name = "node-2".into();

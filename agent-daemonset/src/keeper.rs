@@ -34,13 +34,7 @@ const HELD_UP: Duration = Duration::from_secs(5);
 
 /// Runs the agent until it is told to end.
 pub(crate) async fn run(options: RunOptions) -> anyhow::Result<Exit> {
-    let RunOptions {
-        root,
-        masters_dir,
-        token_file,
-        state_dir,
-        host_name,
-    } = options;
+    let RunOptions { root, masters_dir, token_file, state_dir, host_name } = options;
     let state = StateDir::new(&root, &state_dir)?;
     let memory = Memory(&state);
     let (stop, stopping) = watch::channel(false);
@@ -49,13 +43,7 @@ pub(crate) async fn run(options: RunOptions) -> anyhow::Result<Exit> {
     let keeper = Keeper::new(&root, &state, host_name, reports, stopping)?;
     let etag = keeper.current.as_ref().map(|catalog| catalog.etag());
     let masters = Masters::new(masters_dir, token_file, place(&root));
-    let link = Link {
-        masters,
-        memory,
-        root: root.clone(),
-        catalogs,
-        reports: leaving,
-    };
+    let link = Link { masters, memory, root: root.clone(), catalogs, reports: leaving };
     let signals = Signals::listen().context("could not listen for signals")?;
     info!(version = env!("CARGO_PKG_VERSION"), root = %root.display(), "started");
     select! {
@@ -98,10 +86,7 @@ impl<'a> Keeper<'a> {
         let current = memory.catalog()?.filter(|kept| {
             let ours = host_name.as_ref().is_none_or(|name| *name == kept.host.name);
             if !ours {
-                warn!(
-                    kept = kept.host.name,
-                    "the catalog on disk is another host's, and is left alone"
-                );
+                warn!(kept = kept.host.name, "the catalog on disk is another host's, and is left alone");
             }
             ours
         });
@@ -119,12 +104,7 @@ impl<'a> Keeper<'a> {
 
     /// Keeps the machine until it is told to stop.
     async fn keep(mut self, mut arriving: watch::Receiver<Option<Rc<Catalog>>>) -> anyhow::Result<()> {
-        let mut next_run = time::Instant::now()
-            + if self.has_unfinished_work()? {
-                Duration::ZERO
-            } else {
-                PATIENCE
-            };
+        let mut next_run = time::Instant::now() + if self.has_unfinished_work()? { Duration::ZERO } else { PATIENCE };
         let mut stopping = self.stopping.clone();
         loop {
             select! {
@@ -215,12 +195,7 @@ impl<'a> Keeper<'a> {
         // Opened anew for each run: connections to systemd are not kept for hours.
         let host = LocalHost::open(&self.root, true).map_err(drover_apply::StateError::from)?;
         let stop = || *self.stopping.borrow();
-        let run = Run {
-            host: &host,
-            state: self.state,
-            mode: Mode::Apply,
-            stop: &stop,
-        };
+        let run = Run { host: &host, state: self.state, mode: Mode::Apply, stop: &stop };
         let result = run.apply(catalog).await?;
         if !result.interrupted {
             self.memory.end_run()?;
@@ -256,9 +231,7 @@ mod tests {
         assert!(keeper.has_unfinished_work().unwrap());
         keeper.memory.end_run().unwrap();
         assert!(!keeper.has_unfinished_work().unwrap());
-        state
-            .write("notifications.json", br#"{"base/nginx": ["base/conf"]}"#)
-            .unwrap();
+        state.write("notifications.json", br#"{"base/nginx": ["base/conf"]}"#).unwrap();
         assert!(keeper.has_unfinished_work().unwrap());
     }
 }

@@ -46,27 +46,11 @@ enum Next {
 impl Link<'_> {
     /// Talks for ever. `etag` is that of the catalog at hand.
     pub(crate) async fn talk(self, etag: Option<String>) -> Infallible {
-        let Self {
-            masters,
-            memory,
-            root,
-            catalogs,
-            reports,
-        } = self;
+        let Self { masters, memory, root, catalogs, reports } = self;
         // Both meet the same trouble, which is worth one line.
         let trouble = RefCell::new(trouble::Log::default());
-        let mut inquiry = Inquiry {
-            masters: &masters,
-            root,
-            catalogs,
-            etag,
-            known: None,
-        };
-        let mut delivery = Delivery {
-            masters: &masters,
-            memory,
-            reports,
-        };
+        let mut inquiry = Inquiry { masters: &masters, root, catalogs, etag, known: None };
+        let mut delivery = Delivery { masters: &masters, memory, reports };
         tokio::select! {
             never = inquiry.go_on(&trouble) => never,
             never = delivery.go_on(&trouble) => never,
@@ -153,10 +137,7 @@ impl Inquiry<'_> {
                     self.catalogs.send_replace(Some(Rc::new(catalog)));
                     Next::GoOn
                 }
-                Err(error) => Next::Pause(Trouble::NoCatalog {
-                    line: error.line(),
-                    column: error.column(),
-                }),
+                Err(error) => Next::Pause(Trouble::NoCatalog { line: error.line(), column: error.column() }),
             },
             StatusCode::NOT_MODIFIED => Next::GoOn,
             StatusCode::PRECONDITION_REQUIRED => {
@@ -217,10 +198,7 @@ impl Delivery<'_> {
             Ok(answer) => answer,
         };
         let status = answer.status;
-        let never = matches!(
-            status,
-            StatusCode::BAD_REQUEST | StatusCode::CONFLICT | StatusCode::UNPROCESSABLE_ENTITY
-        );
+        let never = matches!(status, StatusCode::BAD_REQUEST | StatusCode::CONFLICT | StatusCode::UNPROCESSABLE_ENTITY);
         if !status.is_success() && !never {
             return Next::Pause(Trouble::of(&answer));
         }
@@ -240,13 +218,7 @@ impl Delivery<'_> {
 }
 
 fn put(method: Method, path: &'static str, body: Vec<u8>) -> Request {
-    Request {
-        method,
-        path,
-        if_none_match: None,
-        wait: None,
-        body: Some(body),
-    }
+    Request { method, path, if_none_match: None, wait: None, body: Some(body) }
 }
 
 fn facts_digest(facts: &Facts) -> Option<Digest> {

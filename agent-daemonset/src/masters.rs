@@ -99,12 +99,7 @@ pub(crate) enum MastersError {
 impl Masters {
     /// The masters that a mounted folder names; `place` is this machine's own, the same at each start.
     pub(crate) fn new(folder: PathBuf, token_file: PathBuf, place: usize) -> Self {
-        Self {
-            folder,
-            token_file,
-            turn: Cell::new(place),
-            session: RefCell::new(None),
-        }
+        Self { folder, token_file, turn: Cell::new(place), session: RefCell::new(None) }
     }
 
     /// Asks one master after the other, until one answers.
@@ -127,10 +122,7 @@ impl Masters {
                     self.next_turn(turn);
                     left -= 1;
                     if left == 0 {
-                        return Err(MastersError::Unreachable {
-                            address: address.to_string(),
-                            reason,
-                        });
+                        return Err(MastersError::Unreachable { address: address.to_string(), reason });
                     }
                 }
             }
@@ -171,19 +163,13 @@ impl Masters {
     }
 
     async fn client(&self, directory: &Directory, address: &Address) -> Result<Client, String> {
-        let key = SessionKey {
-            directory: directory.digest.clone(),
-            address: address.clone(),
-        };
+        let key = SessionKey { directory: directory.digest.clone(), address: address.clone() };
         if let Some((known, client)) = &*self.session.borrow()
             && *known == key
         {
             return Ok(client.clone());
         }
-        let reached_at = address
-            .resolve()
-            .await
-            .map_err(|error| format!("could not look it up: {error}"))?;
+        let reached_at = address.resolve().await.map_err(|error| format!("could not look it up: {error}"))?;
         let client = Client::builder()
             .tls_backend_preconfigured(tls(directory)?)
             .resolve_to_addrs(&directory.server_name, &reached_at)
@@ -204,9 +190,7 @@ impl Masters {
 fn tls(directory: &Directory) -> Result<ClientConfig, String> {
     let mut authorities = RootCertStore::empty();
     for certificate in &directory.authorities {
-        authorities
-            .add(certificate.clone())
-            .map_err(|error| format!("ca.crt holds a wrong certificate: {error}"))?;
+        authorities.add(certificate.clone()).map_err(|error| format!("ca.crt holds a wrong certificate: {error}"))?;
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ClientConfig::builder_with_provider(provider)
@@ -218,19 +202,11 @@ fn tls(directory: &Directory) -> Result<ClientConfig, String> {
 }
 
 async fn read(mut response: Response) -> Result<Answer, String> {
-    let text = |name| {
-        response
-            .headers()
-            .get(name)
-            .and_then(|value| value.to_str().ok())
-            .map(str::to_owned)
-    };
+    let text = |name| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let mut answer = Answer {
         status: response.status(),
         etag: text(header::ETAG),
-        retry_after: text(header::RETRY_AFTER)
-            .and_then(|seconds| seconds.parse().ok())
-            .map(Duration::from_secs),
+        retry_after: text(header::RETRY_AFTER).and_then(|seconds| seconds.parse().ok()).map(Duration::from_secs),
         body: Vec::new(),
     };
     while let Some(chunk) = response.chunk().await.map_err(|error| explain(&error))? {
@@ -254,9 +230,5 @@ fn explain(error: &reqwest::Error) -> String {
         reasons.push("it took too long".to_owned());
     }
     reasons.dedup();
-    if reasons.is_empty() {
-        error.to_string()
-    } else {
-        reasons.join(": ")
-    }
+    if reasons.is_empty() { error.to_string() } else { reasons.join(": ") }
 }

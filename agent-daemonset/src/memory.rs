@@ -75,10 +75,7 @@ impl Memory<'_> {
     }
 
     fn put(self, name: &'static str, value: &impl Serialize) -> Result<(), StateError> {
-        let text = serde_json::to_vec(value).map_err(|error| StateError::Damaged {
-            name,
-            source: error.into(),
-        })?;
+        let text = serde_json::to_vec(value).map_err(|error| StateError::Damaged { name, source: error.into() })?;
         self.0.write(name, &text)
     }
 }

@@ -50,12 +50,7 @@ pub(crate) async fn run(options: ApplyOptions) -> anyhow::Result<Exit> {
     let signals = Signals::listen().context("could not listen for signals")?;
     let host = LocalHost::open(&options.root, is_booted(&options.root))?;
     let started = Instant::now();
-    let run = Run {
-        host: &host,
-        state: &state,
-        mode,
-        stop: &|| *stopping.borrow(),
-    };
+    let run = Run { host: &host, state: &state, mode, stop: &|| *stopping.borrow() };
     let result = tokio::select! {
         result = run.apply(&catalog) => result?,
         () = signals.watch(stop) => return Ok(Exit::Failed),
@@ -105,21 +100,12 @@ fn exit(report: &Report) -> Exit {
 
 /// What is not unchanged, a line each, and the counts.
 fn table(report: &Report, mode: Mode) -> String {
-    let rows = report
-        .resources
-        .iter()
-        .filter(|r| r.status != ResourceStatus::Unchanged);
+    let rows = report.resources.iter().filter(|r| r.status != ResourceStatus::Unchanged);
     let width = rows.clone().map(|r| r.id.as_str().len()).max().unwrap_or(0);
     let mut text = String::new();
     for row in rows {
         // Writing to a String does not fail.
-        let _ = writeln!(
-            text,
-            "{:<9} {:<width$}  {}",
-            word(row.status, mode),
-            row.id.as_str(),
-            row.message
-        );
+        let _ = writeln!(text, "{:<9} {:<width$}  {}", word(row.status, mode), row.id.as_str(), row.message);
     }
     let count = |status| report.count(status);
     let _ = write!(

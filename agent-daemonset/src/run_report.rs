@@ -8,11 +8,7 @@ use drover_catalog::{Catalog, Outcome, Report, ResourceReport, ResourceStatus};
 /// What a run did, for the masters.
 pub(crate) fn of_run(catalog: &Catalog, result: RunResult, took: Duration, root: &Path) -> Report {
     let good = |r: &ResourceReport| !matches!(r.status, ResourceStatus::Failed | ResourceStatus::Skipped);
-    let outcome = if result.resources.iter().all(good) {
-        Outcome::Converged
-    } else {
-        Outcome::Failed
-    };
+    let outcome = if result.resources.iter().all(good) { Outcome::Converged } else { Outcome::Failed };
     Report {
         host: catalog.host.clone(),
         generation: catalog.generation,
@@ -35,30 +31,15 @@ pub(crate) fn of_failed_run(catalog: &Catalog, error: &RunError, took: Duration,
         message: message.clone(),
     };
     let resources = catalog.resources.iter().map(|resource| still(&resource.id)).collect();
-    let report = of_run(
-        catalog,
-        RunResult {
-            resources,
-            interrupted: false,
-        },
-        took,
-        root,
-    );
-    Report {
-        outcome: Outcome::Failed,
-        ..report
-    }
+    let report = of_run(catalog, RunResult { resources, interrupted: false }, took, root);
+    Report { outcome: Outcome::Failed, ..report }
 }
 
 /// Whether a report says something that the one before did not. Runs that find everything in place are silent, and so
 /// are those that fail as before.
 pub(crate) fn is_news(report: &Report, before: Option<&Report>) -> bool {
     let Some(before) = before else { return true };
-    let timeless = |report: &Report| Report {
-        duration_millis: 0,
-        resources: Vec::new(),
-        ..report.clone()
-    };
+    let timeless = |report: &Report| Report { duration_millis: 0, resources: Vec::new(), ..report.clone() };
     let troubles = |report: &Report| -> Vec<ResourceReport> {
         let quiet = |r: &&ResourceReport| matches!(r.status, ResourceStatus::Unchanged | ResourceStatus::Changed);
         report.resources.iter().filter(|r| !quiet(r)).cloned().collect()
@@ -76,10 +57,7 @@ mod tests {
 
     fn report(rows: &[(&str, ResourceStatus, &str)]) -> Report {
         let catalog = Catalog {
-            host: HostIdentity {
-                name: "node-1".into(),
-                uid: "u1".into(),
-            },
+            host: HostIdentity { name: "node-1".into(), uid: "u1".into() },
             generation: 1,
             revisions: vec![],
             interval_seconds: 60,
@@ -91,10 +69,7 @@ mod tests {
             status: *status,
             message: (*message).to_owned(),
         };
-        let result = RunResult {
-            resources: rows.iter().map(resource).collect(),
-            interrupted: false,
-        };
+        let result = RunResult { resources: rows.iter().map(resource).collect(), interrupted: false };
         of_run(&catalog, result, Duration::from_millis(7), Path::new("/"))
     }
 
@@ -108,11 +83,7 @@ mod tests {
             (Failed, Outcome::Failed),
             (Skipped, Outcome::Failed),
         ] {
-            assert_eq!(
-                report(&[("a", Unchanged, ""), ("b", status, "")]).outcome,
-                outcome,
-                "{status:?}"
-            );
+            assert_eq!(report(&[("a", Unchanged, ""), ("b", status, "")]).outcome, outcome, "{status:?}");
         }
     }
 
@@ -123,18 +94,9 @@ mod tests {
         let changed = report(&[("a", Changed, "created")]);
         let failed = report(&[("a", Failed, "no space")]);
         let failed_otherwise = report(&[("a", Failed, "no such user")]);
-        let slower = Report {
-            duration_millis: 9000,
-            ..quiet.clone()
-        };
-        let of_next_catalog = Report {
-            catalog: Digest::of(b"next"),
-            ..quiet.clone()
-        };
-        let rebooted = Report {
-            boot_id: "another".into(),
-            ..quiet.clone()
-        };
+        let slower = Report { duration_millis: 9000, ..quiet.clone() };
+        let of_next_catalog = Report { catalog: Digest::of(b"next"), ..quiet.clone() };
+        let rebooted = Report { boot_id: "another".into(), ..quiet.clone() };
         for (report, before, news) in [
             (&quiet, None, true),
             (&quiet, Some(&quiet), false),

@@ -16,10 +16,7 @@ pub(crate) struct Signals {
 impl Signals {
     /// Takes over the signals.
     pub(crate) fn listen() -> std::io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-        })
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
 
     /// Raises `stop` at the first signal, and ends at the second.

@@ -24,12 +24,7 @@ fn apply(root: &Path, catalog: &Catalog, flags: &[&str]) -> Output {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    child
-        .stdin
-        .take()
-        .unwrap()
-        .write_all(&serde_json::to_vec(catalog).unwrap())
-        .unwrap();
+    child.stdin.take().unwrap().write_all(&serde_json::to_vec(catalog).unwrap()).unwrap();
     child.wait_with_output().unwrap()
 }
 
@@ -48,17 +43,10 @@ fn the_exit_code_tells_whether_something_changed() {
     let changed = " base/motd  created\n1 changed, 0 unchanged, 0 deferred, 0 failed, 0 skipped";
     let would = changed.replace("1 changed", "1 would change");
     check(&apply(root.path(), &motd, &["--noop"]), 2, &format!("would be {would}"));
-    assert!(
-        fs::read_dir(root.path()).unwrap().next().is_none(),
-        "a dry run leaves no trace"
-    );
+    assert!(fs::read_dir(root.path()).unwrap().next().is_none(), "a dry run leaves no trace");
     check(&apply(root.path(), &motd, &[]), 2, &format!("changed  {changed}"));
     assert_eq!(fs::read_to_string(root.path().join("motd")).unwrap(), "hunter2");
-    check(
-        &apply(root.path(), &motd, &[]),
-        0,
-        "0 changed, 1 unchanged, 0 deferred, 0 failed, 0 skipped",
-    );
+    check(&apply(root.path(), &motd, &[]), 0, "0 changed, 1 unchanged, 0 deferred, 0 failed, 0 skipped");
     let failing = catalog(2, vec![resource("deep", file("/no/such/folder", ""), &[])]);
     assert_eq!(apply(root.path(), &failing, &[]).status.code(), Some(1));
 }
@@ -69,62 +57,29 @@ fn the_report_can_be_read_by_a_program() {
     let motd = catalog(1, vec![resource("motd", file("/motd", "moo"), &[])]);
     let output = apply(root.path(), &motd, &["--output", "json"]);
     let report: Report = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(
-        (report.outcome, report.catalog, report.resources.len()),
-        (Outcome::Converged, motd.digest, 1)
-    );
+    assert_eq!((report.outcome, report.catalog, report.resources.len()), (Outcome::Converged, motd.digest, 1));
 }
 
 #[test]
 fn a_step_back_and_a_forgery_are_refused() {
     let root = tempfile::tempdir().unwrap();
-    let at = |generation| {
-        catalog(
-            generation,
-            vec![resource("motd", file("/motd", &generation.to_string()), &[])],
-        )
-    };
+    let at = |generation| catalog(generation, vec![resource("motd", file("/motd", &generation.to_string()), &[])]);
     apply(root.path(), &at(5), &[]);
     let output = apply(root.path(), &at(4), &[]);
     assert_eq!(output.status.code(), Some(1));
-    assert!(
-        String::from_utf8_lossy(&output.stderr).contains("this host is at 5 already"),
-        "{output:?}"
-    );
+    assert!(String::from_utf8_lossy(&output.stderr).contains("this host is at 5 already"), "{output:?}");
     let forged = Catalog { generation: 6, ..at(5) };
     let output = apply(root.path(), &forged, &[]);
-    assert!(
-        String::from_utf8_lossy(&output.stderr).contains("digest does not fit"),
-        "{output:?}"
-    );
+    assert!(String::from_utf8_lossy(&output.stderr).contains("digest does not fit"), "{output:?}");
     assert_eq!(fs::read_to_string(root.path().join("motd")).unwrap(), "5");
 }
 
 #[test]
 fn a_wrong_command_line_is_not_taken_for_a_change() {
     let root = tempfile::tempdir().unwrap();
-    assert_eq!(
-        agent("apply", root.path())
-            .arg("--nonsense")
-            .output()
-            .unwrap()
-            .status
-            .code(),
-        Some(64)
-    );
-    assert_eq!(
-        agent("apply", root.path())
-            .arg("--help")
-            .output()
-            .unwrap()
-            .status
-            .code(),
-        Some(0)
-    );
-    let missing = agent("apply", root.path())
-        .args(["--catalog", "/no/such"])
-        .output()
-        .unwrap();
+    assert_eq!(agent("apply", root.path()).arg("--nonsense").output().unwrap().status.code(), Some(64));
+    assert_eq!(agent("apply", root.path()).arg("--help").output().unwrap().status.code(), Some(0));
+    let missing = agent("apply", root.path()).args(["--catalog", "/no/such"]).output().unwrap();
     assert_eq!(missing.status.code(), Some(1));
 }
 
@@ -140,11 +95,7 @@ fn root_with_a_shell() -> tempfile::TempDir {
     let root = tempfile::tempdir().unwrap();
     let libraries = Command::new("ldd").arg("/bin/sh").output().unwrap();
     let libraries = String::from_utf8(libraries.stdout).unwrap();
-    for path in libraries
-        .split_whitespace()
-        .filter(|word| word.starts_with('/'))
-        .chain(["/bin/sh"])
-    {
+    for path in libraries.split_whitespace().filter(|word| word.starts_with('/')).chain(["/bin/sh"]) {
         let copy = root.path().join(path.trim_start_matches('/'));
         fs::create_dir_all(copy.parent().unwrap()).unwrap();
         fs::copy(path, copy).unwrap();
@@ -159,19 +110,12 @@ fn a_command_runs_inside_the_root_and_its_failure_shows_no_secret() {
     let marks = catalog(1, vec![resource("mark", exec(&["sh", "-c", script], false), &[])]);
     let counts = "0 changed, 0 unchanged, 0 deferred, 1 failed, 0 skipped";
     if rustix::process::geteuid().is_root() {
-        check(
-            &apply(root.path(), &marks, &[]),
-            1,
-            &format!("FAILED    base/mark  sh exited with 3: oops\n{counts}"),
-        );
+        check(&apply(root.path(), &marks, &[]), 1, &format!("FAILED    base/mark  sh exited with 3: oops\n{counts}"));
         assert_eq!(fs::read_to_string(root.path().join("here")).unwrap(), "hunter2\n");
     } else {
         let output = apply(root.path(), &marks, &[]);
         assert_eq!(output.status.code(), Some(0));
-        assert!(
-            String::from_utf8_lossy(&output.stdout).contains("needs root"),
-            "{output:?}"
-        );
+        assert!(String::from_utf8_lossy(&output.stdout).contains("needs root"), "{output:?}");
     }
     assert!(!Path::new("/here").exists());
 }
@@ -181,11 +125,7 @@ fn a_program_that_the_folder_does_not_have_is_not_looked_for_outside() {
     let root = tempfile::tempdir().unwrap();
     let marks = catalog(1, vec![resource("mark", exec(&["touch", "/here"], false), &[])]);
     let table = String::from_utf8(apply(root.path(), &marks, &[]).stdout).unwrap();
-    let why = if rustix::process::geteuid().is_root() {
-        "no program touch"
-    } else {
-        "needs root"
-    };
+    let why = if rustix::process::geteuid().is_root() { "no program touch" } else { "needs root" };
     assert!(table.contains(why), "{table}");
     assert!(!Path::new("/here").exists());
 }

@@ -49,11 +49,7 @@ impl Agent {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        Self {
-            process: Process(child),
-            root,
-            masters,
-        }
+        Self { process: Process(child), root, masters }
     }
 
     fn signal(&self, signal: Signal) {
@@ -117,10 +113,7 @@ fn tells_facts_applies_what_comes_and_reports() {
     assert_eq!(agent.read("motd").as_deref(), Some("moo"));
 
     let poll = aside.pop().unwrap_or_else(|| master.expect(CATALOG));
-    assert_eq!(
-        (poll.line.as_str(), poll.header("if-none-match")),
-        (CATALOG, offered.etag().as_str())
-    );
+    assert_eq!((poll.line.as_str(), poll.header("if-none-match")), (CATALOG, offered.etag().as_str()));
     poll.answer("428 Precondition Required");
     master.expect(FACTS).answer("204 No Content");
     let _poll = master.expect(CATALOG);
@@ -142,32 +135,17 @@ fn a_stale_or_forged_catalog_changes_nothing() {
     let agent = Agent::start(root, folder);
     master.expect(FACTS).answer("204 No Content");
     let mut aside = Vec::new();
-    master
-        .expect(CATALOG)
-        .answer_with("200 OK", "", &json(&motd(7, "good")));
+    master.expect(CATALOG).answer_with("200 OK", "", &json(&motd(7, "good")));
     master.expect_among(REPORT, &mut aside).answer("204 No Content");
-    for bad in [
-        motd(6, "stale"),
-        Catalog {
-            generation: 9,
-            ..motd(7, "forged")
-        },
-    ] {
+    for bad in [motd(6, "stale"), Catalog { generation: 9, ..motd(7, "forged") }] {
         let poll = aside.pop().unwrap_or_else(|| master.expect(CATALOG));
         poll.answer_with("200 OK", &format!("etag: {}\r\n", bad.etag()), &json(&bad));
         let next = master.expect(CATALOG);
-        assert_eq!(
-            next.header("if-none-match"),
-            bad.etag(),
-            "it would be sent again at once"
-        );
+        assert_eq!(next.header("if-none-match"), bad.etag(), "it would be sent again at once");
         aside.push(next);
     }
     // The report of a later one proves that those before were done with.
-    aside
-        .pop()
-        .unwrap()
-        .answer_with("200 OK", "", &json(&motd(8, "better")));
+    aside.pop().unwrap().answer_with("200 OK", "", &json(&motd(8, "better")));
     let report = master.expect_among(REPORT, &mut aside);
     assert_eq!(serde_json::from_slice::<Report>(&report.body).unwrap().generation, 8);
     let (_, log, root, _) = agent.end();
@@ -207,9 +185,7 @@ fn trouble_is_told_with_what_to_do() {
     let agent = Agent::start(root, folder);
     master.expect(FACTS).answer("401 Unauthorized");
     master.expect(FACTS).answer("401 Unauthorized");
-    master
-        .expect(FACTS)
-        .answer_with("503 Service Unavailable", "retry-after: 0\r\n", b"");
+    master.expect(FACTS).answer_with("503 Service Unavailable", "retry-after: 0\r\n", b"");
     let _facts = master.expect(FACTS);
     let (_, log, ..) = agent.end();
     assert_eq!(log.matches("drover.dev/master").count(), 1, "{log}");

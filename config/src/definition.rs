@@ -52,11 +52,7 @@ impl Definition {
     /// The paths of the columns of `kubectl get`.
     pub fn column_paths(&self) -> Vec<&str> {
         let columns = self.0["spec"]["versions"][0]["additionalPrinterColumns"].as_array();
-        columns
-            .into_iter()
-            .flatten()
-            .filter_map(|column| column["jsonPath"].as_str())
-            .collect()
+        columns.into_iter().flatten().filter_map(|column| column["jsonPath"].as_str()).collect()
     }
 }
 

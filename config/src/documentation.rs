@@ -51,12 +51,8 @@ impl Source<'_> {
             Some([inner, null]) if null["type"] == "null" => inner,
             _ => source,
         };
-        let reference = source["$ref"]
-            .as_str()
-            .and_then(|reference| reference.strip_prefix('#'));
-        reference
-            .and_then(|pointer| self.root.pointer(pointer))
-            .unwrap_or(source)
+        let reference = source["$ref"].as_str().and_then(|reference| reference.strip_prefix('#'));
+        reference.and_then(|pointer| self.root.pointer(pointer)).unwrap_or(source)
     }
 }
 
@@ -69,12 +65,7 @@ fn documented_values(source: &Value) -> impl Iterator<Item = String> {
 }
 
 fn paragraphs(source: &Value) -> Vec<String> {
-    source["description"]
-        .as_str()
-        .into_iter()
-        .flat_map(|text| text.split("\n\n"))
-        .map(unfold)
-        .collect()
+    source["description"].as_str().into_iter().flat_map(|text| text.split("\n\n")).map(unfold).collect()
 }
 
 /// A paragraph without the line breaks that it has in the source.
@@ -131,13 +122,7 @@ mod tests {
             schema["properties"]["mood"]["description"],
             format!("How it feels; over two lines.\nAnd two paragraphs.\n{values}"),
         );
-        assert_eq!(
-            schema["properties"]["herd"]["items"]["description"],
-            format!("A mood.\n{values}")
-        );
-        assert_eq!(
-            schema["properties"]["stable"]["description"],
-            "Where it lives.\nIt is warm."
-        );
+        assert_eq!(schema["properties"]["herd"]["items"]["description"], format!("A mood.\n{values}"));
+        assert_eq!(schema["properties"]["stable"]["description"], "Where it lives.\nIt is warm.");
     }
 }

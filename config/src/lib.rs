@@ -49,10 +49,7 @@ pub fn generate() -> Result<Vec<Generated>> {
         let content = format!("{}{content}", header());
         for folder in FOLDERS {
             let path = Path::new(folder).join(format!("{name}.yaml"));
-            files.push(Generated {
-                path,
-                content: content.clone(),
-            });
+            files.push(Generated { path, content: content.clone() });
         }
     }
     Ok(files)
@@ -83,10 +80,7 @@ pub fn check(root: &Path) -> Result<()> {
         return Ok(());
     }
     let list: Vec<_> = stale.iter().map(|path| path.display().to_string()).collect();
-    bail!(
-        "these generated files are out of date:\n  {}\nbring them up to date with: {COMMAND}",
-        list.join("\n  ")
-    )
+    bail!("these generated files are out of date:\n  {}\nbring them up to date with: {COMMAND}", list.join("\n  "))
 }
 
 /// Generated files in the repository that nothing generates any more.

@@ -13,9 +13,5 @@ struct Options {
 
 fn main() -> anyhow::Result<()> {
     let root = drover_config::repository();
-    if Options::parse().check {
-        drover_config::check(&root)
-    } else {
-        drover_config::write(&root)
-    }
+    if Options::parse().check { drover_config::check(&root) } else { drover_config::write(&root) }
 }

@@ -23,11 +23,7 @@ fn stale_missing_and_leftover_files_are_named() {
     fs::write(&kept, "resources: []\n").unwrap();
     let hosts = fs::read_to_string(folder.join("hosts.drover.dev.yaml")).unwrap();
     fs::write(folder.join("flocks.drover.dev.yaml"), &hosts).unwrap();
-    fs::write(
-        folder.join("rollouts.drover.dev.yaml"),
-        hosts.replace("hosts", "rollouts"),
-    )
-    .unwrap();
+    fs::write(folder.join("rollouts.drover.dev.yaml"), hosts.replace("hosts", "rollouts")).unwrap();
     fs::remove_file(root.path().join("helm/drover/crds/hosts.drover.dev.yaml")).unwrap();
 
     let error = drover_config::check(root.path()).unwrap_err().to_string();

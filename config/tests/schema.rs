@@ -53,11 +53,7 @@ fn no_spec_has_defaults() {
 
 #[test]
 fn numbers_are_signed() {
-    check(|_, schema| {
-        schema["format"]
-            .as_str()
-            .is_some_and(|format| format.starts_with("uint"))
-    });
+    check(|_, schema| schema["format"].as_str().is_some_and(|format| format.starts_with("uint")));
 }
 
 #[test]
@@ -69,14 +65,8 @@ fn no_field_may_be_null() {
 fn an_enum_says_what_each_value_means() {
     check(|_, schema| {
         let description = schema["description"].as_str().unwrap_or_default();
-        let values = schema["enum"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .filter_map(Value::as_str);
-        values
-            .into_iter()
-            .any(|value| !description.contains(&format!("`{value}`: ")))
+        let values = schema["enum"].as_array().into_iter().flatten().filter_map(Value::as_str);
+        values.into_iter().any(|value| !description.contains(&format!("`{value}`: ")))
     });
 }
 
@@ -84,10 +74,7 @@ fn an_enum_says_what_each_value_means() {
 fn a_refusal_says_what_to_write() {
     check(|_, schema| {
         let rules = schema["x-kubernetes-validations"].as_array();
-        rules
-            .into_iter()
-            .flatten()
-            .any(|rule| rule["message"].as_str().is_none_or(str::is_empty))
+        rules.into_iter().flatten().any(|rule| rule["message"].as_str().is_none_or(str::is_empty))
     });
 }
 

@@ -53,28 +53,25 @@ pub fn set(
     now: Timestamp,
 ) {
     let message = message.into();
-    match conditions.iter_mut().find(|c| c.type_ == type_) {
-        Some(condition) => {
-            if condition.status != status.as_str() {
-                condition.last_transition_time = Time(now);
-                status.as_str().clone_into(&mut condition.status);
-            }
-            reason.clone_into(&mut condition.reason);
-            condition.message = message;
-            condition.observed_generation = generation;
+    if let Some(condition) = conditions.iter_mut().find(|c| c.type_ == type_) {
+        if condition.status != status.as_str() {
+            condition.last_transition_time = Time(now);
+            status.as_str().clone_into(&mut condition.status);
         }
-        None => {
-            conditions.push(Condition {
-                type_: type_.to_owned(),
-                status: status.as_str().to_owned(),
-                reason: reason.to_owned(),
-                message,
-                observed_generation: generation,
-                last_transition_time: Time(now),
-            });
-            conditions.sort_by(|a, b| a.type_.cmp(&b.type_));
-        }
+        reason.clone_into(&mut condition.reason);
+        condition.message = message;
+        condition.observed_generation = generation;
+        return;
     }
+    conditions.push(Condition {
+        type_: type_.to_owned(),
+        status: status.as_str().to_owned(),
+        reason: reason.to_owned(),
+        message,
+        observed_generation: generation,
+        last_transition_time: Time(now),
+    });
+    conditions.sort_by(|a, b| a.type_.cmp(&b.type_));
 }
 
 /// Takes a condition away, if it is there.
@@ -120,10 +117,7 @@ pub fn summarise(
         Summary::Stalled | Summary::Waiting => Status::False,
     };
     set(conditions, READY, ready, reason, message, generation, now);
-    for (type_, holds) in [
-        (RECONCILING, summary == Summary::Working),
-        (STALLED, summary == Summary::Stalled),
-    ] {
+    for (type_, holds) in [(RECONCILING, summary == Summary::Working), (STALLED, summary == Summary::Stalled)] {
         if holds {
             set(conditions, type_, Status::True, reason, message, generation, now);
         } else {
@@ -144,15 +138,7 @@ mod tests {
     fn transition_time_moves_with_the_status_only() {
         let mut conditions = vec![];
         set(&mut conditions, READY, Status::False, "Waiting", "a", Some(1), at(1));
-        set(
-            &mut conditions,
-            READY,
-            Status::False,
-            "StillWaiting",
-            "b",
-            Some(2),
-            at(2),
-        );
+        set(&mut conditions, READY, Status::False, "StillWaiting", "b", Some(2), at(2));
         assert_eq!(conditions[0].last_transition_time, Time(at(1)));
         assert_eq!(conditions[0].reason, "StillWaiting");
         set(&mut conditions, READY, Status::True, "Done", "", Some(2), at(3));

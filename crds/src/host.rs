@@ -25,19 +25,9 @@ use serde::{Deserialize, Serialize};
     printcolumn(name = "OS", type_ = "string", json_path = ".status.display.os"),
     printcolumn(name = "Last-Change", type_ = "date", json_path = ".status.active.lastChangeTime"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    printcolumn(
-        name = "Kernel",
-        type_ = "string",
-        json_path = ".status.facts.kernelRelease",
-        priority = 1
-    ),
+    printcolumn(name = "Kernel", type_ = "string", json_path = ".status.facts.kernelRelease", priority = 1),
     printcolumn(name = "Address", type_ = "string", json_path = ".status.facts.ip", priority = 1),
-    printcolumn(
-        name = "Held-By",
-        type_ = "string",
-        json_path = ".status.claim.rollout",
-        priority = 1
-    ),
+    printcolumn(name = "Held-By", type_ = "string", json_path = ".status.claim.rollout", priority = 1),
     printcolumn(name = "Message", type_ = "string", json_path = ".status.message", priority = 1)
 )]
 #[serde(rename_all = "camelCase")]
@@ -104,10 +94,7 @@ pub struct HostStatus {
     pub conditions: Vec<Condition>,
 }
 
-#[allow(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "serde's skip_serializing_if passes a reference"
-)]
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's skip_serializing_if passes a reference")]
 fn is_zero(number: &i64) -> bool {
     *number == 0
 }

@@ -7,6 +7,8 @@
 //! resolves them, see `resolved()` functions), optional fields are left out rather than written as null, durations are
 //! whole seconds with the unit in the name, lists with a key merge by that key.
 
+#![allow(clippy::duplicated_attributes, reason = "each printer column repeats the names of its parts")]
+
 pub mod condition;
 mod host;
 pub mod keys;

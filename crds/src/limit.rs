@@ -26,16 +26,8 @@ impl Limit {
 
     fn parse(text: &str) -> Result<Self, String> {
         let wanted = || format!("write a number of hosts or a percentage from 1% to 100%, not {text:?}");
-        let percent: u32 = text
-            .strip_suffix('%')
-            .ok_or_else(wanted)?
-            .parse()
-            .map_err(|_| wanted())?;
-        if (1..=100).contains(&percent) {
-            Ok(Self::Percent(percent))
-        } else {
-            Err(wanted())
-        }
+        let percent: u32 = text.strip_suffix('%').ok_or_else(wanted)?.parse().map_err(|_| wanted())?;
+        if (1..=100).contains(&percent) { Ok(Self::Percent(percent)) } else { Err(wanted()) }
     }
 }
 

@@ -15,11 +15,7 @@ use serde::{Deserialize, Serialize};
     shortname = "mpool",
     doc = "A pool of masters: they compile the catalogs of the machines and serve them to the agents. They are equal and \
            keep nothing: any of them may die at any time.",
-    printcolumn(
-        name = "Ready",
-        type_ = "string",
-        json_path = ".status.conditions[?(@.type=='Ready')].status"
-    ),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status"),
     printcolumn(name = "Masters", type_ = "string", json_path = ".status.masters"),
     printcolumn(name = "Address", type_ = "string", json_path = ".status.address"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),

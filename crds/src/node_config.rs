@@ -18,11 +18,7 @@ use serde::{Deserialize, Serialize};
     shortname = "nconf",
     doc = "What machines must look like. Each change of a NodeConfig, or of a ConfigMap or Secret that it reads, makes a \
            new revision. No machine changes by that alone: a Rollout moves the revision over them.",
-    printcolumn(
-        name = "Ready",
-        type_ = "string",
-        json_path = ".status.conditions[?(@.type=='Ready')].status"
-    ),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status"),
     printcolumn(name = "Hosts", type_ = "integer", json_path = ".status.hosts"),
     printcolumn(name = "Updated", type_ = "integer", json_path = ".status.updated"),
     printcolumn(name = "Failed", type_ = "integer", json_path = ".status.failed"),
@@ -367,18 +363,12 @@ pub struct NodeConfigStatus {
 impl NodeConfigSpec {
     /// How often agents look at their machine again, in seconds.
     pub fn resolved_interval_seconds(&self) -> u32 {
-        let seconds = self
-            .drift
-            .as_ref()
-            .and_then(|drift| drift.interval_seconds)
-            .unwrap_or(1800);
+        let seconds = self.drift.as_ref().and_then(|drift| drift.interval_seconds).unwrap_or(1800);
         u32::try_from(seconds).unwrap_or(1800)
     }
 
     /// How many unused revisions are kept.
     pub fn resolved_history_limit(&self) -> usize {
-        self.revision_history_limit
-            .and_then(|limit| usize::try_from(limit).ok())
-            .unwrap_or(10)
+        self.revision_history_limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(10)
     }
 }

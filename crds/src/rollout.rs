@@ -25,18 +25,8 @@ use crate::{ClaimStep, Limit};
     printcolumn(name = "Failed", type_ = "integer", json_path = ".status.counts.failed"),
     printcolumn(name = "Blocked", type_ = "string", json_path = ".status.display.blocked"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    printcolumn(
-        name = "Config",
-        type_ = "string",
-        json_path = ".spec.nodeConfigRef.name",
-        priority = 1
-    ),
-    printcolumn(
-        name = "Revision",
-        type_ = "string",
-        json_path = ".status.run.revision",
-        priority = 1
-    ),
+    printcolumn(name = "Config", type_ = "string", json_path = ".spec.nodeConfigRef.name", priority = 1),
+    printcolumn(name = "Revision", type_ = "string", json_path = ".status.run.revision", priority = 1),
     printcolumn(name = "Message", type_ = "string", json_path = ".status.message", priority = 1)
 )]
 #[serde(rename_all = "camelCase")]
@@ -416,37 +406,23 @@ pub struct Failure {
 impl RolloutSpec {
     /// How many of `total` machines change at once.
     pub fn resolved_max_parallel(&self, total: usize) -> usize {
-        self.strategy
-            .as_ref()
-            .and_then(|s| s.max_parallel)
-            .unwrap_or(Limit::Count(1))
-            .of(total)
+        self.strategy.as_ref().and_then(|s| s.max_parallel).unwrap_or(Limit::Count(1)).of(total)
     }
 
     /// How many of `total` machines may be out of service.
     pub fn resolved_max_unavailable(&self, total: usize) -> usize {
-        self.strategy
-            .as_ref()
-            .and_then(|s| s.max_unavailable)
-            .unwrap_or(Limit::Count(1))
-            .of(total)
+        self.strategy.as_ref().and_then(|s| s.max_unavailable).unwrap_or(Limit::Count(1)).of(total)
     }
 
     /// How many machines may fail before the run stops.
     pub fn resolved_max_failed(&self) -> usize {
         let failure = self.strategy.as_ref().and_then(|s| s.failure.as_ref());
-        failure
-            .and_then(|f| f.max_failed)
-            .and_then(|n| usize::try_from(n).ok())
-            .unwrap_or(0)
+        failure.and_then(|f| f.max_failed).and_then(|n| usize::try_from(n).ok()).unwrap_or(0)
     }
 
     /// How long an agent may take to apply and report, in seconds.
     pub fn resolved_apply_timeout_seconds(&self) -> i32 {
-        self.strategy
-            .as_ref()
-            .and_then(|s| s.apply_timeout_seconds)
-            .unwrap_or(600)
+        self.strategy.as_ref().and_then(|s| s.apply_timeout_seconds).unwrap_or(600)
     }
 
     /// Whether nodes get the label that takes them out of load balancers.

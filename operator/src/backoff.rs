@@ -45,10 +45,7 @@ mod tests {
     fn waits_longer_each_time_up_to_a_bound_and_starts_anew_after_a_success() {
         let backoff = Backoff::default();
         let waits: Vec<Duration> = (0..12).map(|_| backoff.failed("a")).collect();
-        assert!(
-            waits[0] < Duration::from_secs(1) && waits[3] > Duration::from_secs(2),
-            "{waits:?}"
-        );
+        assert!(waits[0] < Duration::from_secs(1) && waits[3] > Duration::from_secs(2), "{waits:?}");
         assert!(waits.iter().all(|wait| *wait <= LONGEST * 5 / 4), "{waits:?}");
         assert!(backoff.failed("b") < Duration::from_secs(1));
         backoff.reset("a");

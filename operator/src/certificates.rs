@@ -31,11 +31,7 @@ pub(crate) fn authority(name: &str, now: Timestamp) -> Result<Pair, rcgen::Error
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     let key = KeyPair::generate()?;
-    Ok(Pair {
-        certificate: params.self_signed(&key)?.pem(),
-        key: key.serialize_pem(),
-        not_after,
-    })
+    Ok(Pair { certificate: params.self_signed(&key)?.pem(), key: key.serialize_pem(), not_after })
 }
 
 /// A server certificate for these names, signed by the authority of this name and key.
@@ -56,11 +52,7 @@ pub(crate) fn server(
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     params.use_authority_key_identifier_extension = true;
     let key = KeyPair::generate()?;
-    Ok(Pair {
-        certificate: params.signed_by(&key, &issuer)?.pem(),
-        key: key.serialize_pem(),
-        not_after,
-    })
+    Ok(Pair { certificate: params.signed_by(&key, &issuer)?.pem(), key: key.serialize_pem(), not_after })
 }
 
 /// From yesterday, because clocks differ, for so many days: whole days, in UTC.
@@ -68,11 +60,7 @@ fn valid(mut params: CertificateParams, now: Timestamp, days: i64) -> (Certifica
     let day = |offset: i64| {
         let time = now.checked_add(SignedDuration::from_hours(offset * 24)).unwrap_or(now);
         let date = time.to_zoned(TimeZone::UTC).date();
-        let (year, month, day) = (
-            i32::from(date.year()),
-            date.month().unsigned_abs(),
-            date.day().unsigned_abs(),
-        );
+        let (year, month, day) = (i32::from(date.year()), date.month().unsigned_abs(), date.day().unsigned_abs());
         (date_time_ymd(year, month, day), time)
     };
     params.distinguished_name = rcgen::DistinguishedName::new();
@@ -99,13 +87,9 @@ mod tests {
         let mut roots = RootCertStore::empty();
         roots.add(der(authority)).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
-            .build()
-            .unwrap();
+        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build().unwrap();
         let at = UnixTime::since_unix_epoch(std::time::Duration::from_secs(at.as_second().unsigned_abs()));
-        verifier
-            .verify_server_cert(&der(server), &[], &ServerName::try_from(name).unwrap(), &[], at)
-            .is_ok()
+        verifier.verify_server_cert(&der(server), &[], &ServerName::try_from(name).unwrap(), &[], at).is_ok()
     }
 
     #[test]

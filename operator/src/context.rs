@@ -44,28 +44,14 @@ impl Context {
         leadership: Leadership,
         master: MasterImage,
     ) -> Self {
-        let reporter = Reporter {
-            controller: "drover-operator".into(),
-            instance: Some(pod),
-        };
+        let reporter = Reporter { controller: "drover-operator".into(), instance: Some(pod) };
         let recorder = Recorder::new(client.clone(), reporter);
-        Self {
-            client,
-            once,
-            namespace,
-            leadership,
-            recorder,
-            backoff: Arc::default(),
-            master,
-        }
+        Self { client, once, namespace, leadership, recorder, backoff: Arc::default(), master }
     }
 }
 
 /// The time. Decisions take it as an argument; controllers read it here.
-#[allow(
-    clippy::disallowed_methods,
-    reason = "the one place where the operator reads the clock"
-)]
+#[allow(clippy::disallowed_methods, reason = "the one place where the operator reads the clock")]
 pub(crate) fn now() -> Timestamp {
     // Whole seconds, as the API server keeps them: a time that is read back equals the one that was written.
     let now = Timestamp::now();

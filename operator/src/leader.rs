@@ -26,6 +26,12 @@ impl Leadership {
         *self.0.borrow()
     }
 
+    /// For tests: held or not, for ever.
+    #[cfg(test)]
+    pub(crate) fn fixed(held: bool) -> Self {
+        Self(watch::channel(held).1)
+    }
+
     /// Waits until this process holds the Lease; false when there will be none any more.
     pub(crate) async fn acquired(&mut self) -> bool {
         self.0.wait_for(|held| *held).await.is_ok()

@@ -21,8 +21,7 @@ where
     K: Clone + DeserializeOwned + Debug,
     P: Serialize + Debug,
 {
-    api.patch(name, &PatchParams::apply(manager).force(), &Patch::Apply(object))
-        .await
+    api.patch(name, &PatchParams::apply(manager).force(), &Patch::Apply(object)).await
 }
 
 /// Applies an object's status under a field manager of ours.
@@ -31,8 +30,7 @@ where
     K: Clone + DeserializeOwned + Debug,
     P: Serialize + Debug,
 {
-    api.patch_status(name, &PatchParams::apply(manager).force(), &Patch::Apply(object))
-        .await
+    api.patch_status(name, &PatchParams::apply(manager).force(), &Patch::Apply(object)).await
 }
 
 /// Logs what a controller's stream says, until it ends.
@@ -43,9 +41,8 @@ where
 {
     stream.for_each(move |result| async move {
         match result {
-            Ok(_) => {}
-            // It went away before its turn came: nothing is to be done.
-            Err(ControllerError::ObjectNotFound(_)) => {}
+            // One that went away before its turn came leaves nothing to do.
+            Ok(_) | Err(ControllerError::ObjectNotFound(_)) => {}
             Err(ControllerError::ReconcilerFailed(error, object)) => {
                 tracing::warn!(controller, %object, error = %chain(&error), "Reconciliation failed");
             }

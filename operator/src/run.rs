@@ -41,10 +41,7 @@ pub(crate) async fn run(options: Options, mut config: Config, shutdown: Cancella
     config.default_retry = false;
     config.read_timeout = Some(Duration::from_secs(30));
     let once = Client::try_from(config)?;
-    let version = client
-        .apiserver_version()
-        .await
-        .context("cannot reach the API server")?;
+    let version = client.apiserver_version().await.context("cannot reach the API server")?;
     tracing::info!(namespace = %options.namespace, kubernetes = %version.git_version, "Drover operator starts");
 
     let health = tokio::spawn(health::serve(options.health_listen, shutdown.clone()));
@@ -59,17 +56,8 @@ pub(crate) async fn run(options: Options, mut config: Config, shutdown: Cancella
     let mut lost = false;
     if acquired {
         let stop = shutdown.child_token();
-        let master = MasterImage {
-            image: options.master_image,
-            pull_policy: options.master_image_pull_policy,
-        };
-        let context = Context::new(
-            (client, once),
-            options.namespace,
-            options.identity,
-            leadership.clone(),
-            master,
-        );
+        let master = MasterImage { image: options.master_image, pull_policy: options.master_image_pull_policy };
+        let context = Context::new((client, once), options.namespace, options.identity, leadership.clone(), master);
         let controllers = join_all([
             tokio::spawn(host::control(context.clone(), stop.clone())),
             tokio::spawn(node_config::control(context.clone(), stop.clone())),

@@ -74,19 +74,11 @@ impl<H: Host> Run<'_, H> {
             Mode::Apply => Pending::load(self.state)?,
             Mode::Noop => Pending::load_for_noop(self.state)?,
         };
-        let mut visit = Visit {
-            host: self.host,
-            mode: self.mode,
-            pending,
-            ended: BTreeMap::new(),
-        };
+        let mut visit = Visit { host: self.host, mode: self.mode, pending, ended: BTreeMap::new() };
         if self.mode == Mode::Apply {
             visit.remove_leftovers(&catalog.resources);
         }
-        let mut result = RunResult {
-            resources: Vec::with_capacity(catalog.resources.len()),
-            interrupted: false,
-        };
+        let mut result = RunResult { resources: Vec::with_capacity(catalog.resources.len()), interrupted: false };
         for resource in &catalog.resources {
             if (self.stop)() {
                 result.interrupted = true;
@@ -97,9 +89,7 @@ impl<H: Host> Run<'_, H> {
             visit.ended.insert(&resource.id, report.status);
             result.resources.push(report);
         }
-        visit
-            .pending
-            .forget_all_but(|target| visit.ended.contains_key(target))?;
+        visit.pending.forget_all_but(|target| visit.ended.contains_key(target))?;
         Ok(result)
     }
 }
@@ -138,33 +128,24 @@ impl<H: Host> Visit<'_, H> {
 
     /// Why a resource is not tried, if something that it requires did not come to be.
     fn blocked(&self, resource: &Resource) -> Option<(ResourceStatus, String)> {
-        resource
-            .require
-            .iter()
-            .find_map(|required| match self.ended.get(required)? {
-                ResourceStatus::Failed => Some((ResourceStatus::Skipped, format!("requires {required}, which failed"))),
-                ResourceStatus::Skipped => Some((
-                    ResourceStatus::Skipped,
-                    format!("requires {required}, which was skipped"),
-                )),
-                ResourceStatus::Deferred => Some((
-                    ResourceStatus::Deferred,
-                    format!("requires {required}, which was deferred"),
-                )),
-                ResourceStatus::Unchanged | ResourceStatus::Changed => None,
-            })
+        resource.require.iter().find_map(|required| match self.ended.get(required)? {
+            ResourceStatus::Failed => Some((ResourceStatus::Skipped, format!("requires {required}, which failed"))),
+            ResourceStatus::Skipped => {
+                Some((ResourceStatus::Skipped, format!("requires {required}, which was skipped")))
+            }
+            ResourceStatus::Deferred => {
+                Some((ResourceStatus::Deferred, format!("requires {required}, which was deferred")))
+            }
+            ResourceStatus::Unchanged | ResourceStatus::Changed => None,
+        })
     }
 
     /// Looks, decides, and changes what must change.
     async fn settle<P: Provider>(&mut self, resource: &Resource, spec: &P) -> Result<Vec<String>, SettleError> {
         // Who announced a change and then failed has perhaps changed something by half: its word is kept for the run
         // in which it succeeds, and does not restart anything now.
-        let held: BTreeSet<ResourceId> = self
-            .pending
-            .sources(&resource.id)
-            .filter(|source| self.failed(source))
-            .cloned()
-            .collect();
+        let held: BTreeSet<ResourceId> =
+            self.pending.sources(&resource.id).filter(|source| self.failed(source)).cloned().collect();
         let notified = self.pending.sources(&resource.id).any(|source| !held.contains(source));
         let observed = spec.observe(self.host, notified).await?;
         let changes = spec.diff(&observed)?;
@@ -181,10 +162,7 @@ impl<H: Host> Visit<'_, H> {
     }
 
     fn failed(&self, id: &ResourceId) -> bool {
-        matches!(
-            self.ended.get(id),
-            Some(ResourceStatus::Failed | ResourceStatus::Skipped)
-        )
+        matches!(self.ended.get(id), Some(ResourceStatus::Failed | ResourceStatus::Skipped))
     }
 
     /// A killed run may have left half-written files beside the ones that this run looks after.
@@ -218,15 +196,9 @@ fn folder_written_to(resource: &Resource) -> Option<&str> {
 }
 
 fn report(resource: &Resource, status: ResourceStatus, mut message: String) -> ResourceReport {
-    let whole_characters = (0..=MESSAGE_LIMIT.min(message.len()))
-        .rev()
-        .find(|&end| message.is_char_boundary(end));
+    let whole_characters = (0..=MESSAGE_LIMIT.min(message.len())).rev().find(|&end| message.is_char_boundary(end));
     message.truncate(whole_characters.unwrap_or_default());
-    ResourceReport {
-        id: resource.id.clone(),
-        status,
-        message,
-    }
+    ResourceReport { id: resource.id.clone(), status, message }
 }
 
 fn announce(report: &ResourceReport, mode: Mode) {

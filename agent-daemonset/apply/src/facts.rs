@@ -17,29 +17,16 @@ pub fn gather(root: &Path, booted: bool) -> Facts {
     let files = Files(Tree::open(root).ok());
     let kernel = rustix::system::uname();
     let kernel_name = |name: &std::ffi::CStr| name.to_string_lossy().into_owned();
-    let hostname = if booted {
-        kernel_name(kernel.nodename())
-    } else {
-        files.line("/etc/hostname")
-    };
+    let hostname = if booted { kernel_name(kernel.nodename()) } else { files.line("/etc/hostname") };
     Facts {
         os: os::parse(&first_of(&files, &["/etc/os-release", "/usr/lib/os-release"])),
         kernel: kernel_name(kernel.sysname()),
         kernelrelease: kernel_name(kernel.release()),
         architecture: kernel_name(kernel.machine()),
         networking: network::gather(hostname, booted),
-        processors: Processors {
-            count: count_cpus(&files.text("/sys/devices/system/cpu/online")),
-        },
-        memory: Memory {
-            total_mib: total_mib(&files.text("/proc/meminfo")),
-        },
-        init: if LocalHost::runs_systemd(root) {
-            "systemd"
-        } else {
-            "none"
-        }
-        .to_owned(),
+        processors: Processors { count: count_cpus(&files.text("/sys/devices/system/cpu/online")) },
+        memory: Memory { total_mib: total_mib(&files.text("/proc/meminfo")) },
+        init: if LocalHost::runs_systemd(root) { "systemd" } else { "none" }.to_owned(),
         machine_id: files.line("/etc/machine-id"),
     }
 }
@@ -54,11 +41,7 @@ struct Files(Option<Tree>);
 
 impl Files {
     fn text(&self, path: &str) -> String {
-        let content = self
-            .0
-            .as_ref()
-            .and_then(|tree| tree.read_file(path).ok().flatten())
-            .unwrap_or_default();
+        let content = self.0.as_ref().and_then(|tree| tree.read_file(path).ok().flatten()).unwrap_or_default();
         String::from_utf8_lossy(&content).into_owned()
     }
 
@@ -68,11 +51,7 @@ impl Files {
 }
 
 fn first_of(files: &Files, paths: &[&str]) -> String {
-    paths
-        .iter()
-        .map(|path| files.text(path))
-        .find(|text| !text.is_empty())
-        .unwrap_or_default()
+    paths.iter().map(|path| files.text(path)).find(|text| !text.is_empty()).unwrap_or_default()
 }
 
 /// The kernel's list format, such as `0-3,8`.
@@ -87,13 +66,7 @@ fn count_cpus(ranges: &str) -> u32 {
 
 /// `MemTotal` of `/proc/meminfo`, which is in KiB whatever it says.
 fn total_mib(meminfo: &str) -> u64 {
-    let kib = |line: &str| {
-        line.strip_prefix("MemTotal:")?
-            .split_whitespace()
-            .next()?
-            .parse::<u64>()
-            .ok()
-    };
+    let kib = |line: &str| line.strip_prefix("MemTotal:")?.split_whitespace().next()?.parse::<u64>().ok();
     meminfo.lines().find_map(kib).unwrap_or(0) / 1024
 }
 

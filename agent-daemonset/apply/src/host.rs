@@ -14,10 +14,7 @@ pub(crate) use local::Tree;
 use thiserror::Error;
 
 /// A machine, or a folder that stands for one. Paths are absolute and mean the machine's own tree.
-#[expect(
-    async_fn_in_trait,
-    reason = "agents run on one thread, so no caller needs the futures to be Send"
-)]
+#[expect(async_fn_in_trait, reason = "agents run on one thread, so no caller needs the futures to be Send")]
 pub trait Host {
     /// What is at a path; a symbolic link is not followed. `None` where nothing is.
     fn entry(&self, path: &str) -> Result<Option<Entry>, HostError>;
@@ -125,12 +122,7 @@ impl Command {
 
     /// A command with nothing in its environment but `PATH`.
     pub fn new<const N: usize>(argv: [&str; N], timeout: Duration) -> Self {
-        Self {
-            argv: argv.map(str::to_owned).to_vec(),
-            environment: BTreeMap::new(),
-            cwd: None,
-            timeout,
-        }
+        Self { argv: argv.map(str::to_owned).to_vec(), environment: BTreeMap::new(), cwd: None, timeout }
     }
 
     /// The program's name, which is all that messages may show: arguments can hold secrets.

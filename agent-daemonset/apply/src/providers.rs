@@ -55,21 +55,14 @@ pub(crate) enum ProviderError {
 
 /// Who shall be able to do what, by the machine's own accounts.
 fn wanted_access(host: &impl Host, mode: u32, owner: &str, group: &str) -> Result<Access, HostError> {
-    Ok(Access {
-        mode,
-        user: host.user_id(owner)?,
-        group: host.group_id(group)?,
-    })
+    Ok(Access { mode, user: host.user_id(owner)?, group: host.group_id(group)? })
 }
 
 /// Words for a change of mode or owner; empty when there is none.
 fn access_changes(found: Access, wanted: Access) -> Vec<String> {
     let mut changes = Vec::new();
     if (found.user, found.group) != (wanted.user, wanted.group) {
-        changes.push(format!(
-            "owner {}:{} -> {}:{}",
-            found.user, found.group, wanted.user, wanted.group
-        ));
+        changes.push(format!("owner {}:{} -> {}:{}", found.user, found.group, wanted.user, wanted.group));
     }
     if found.mode != wanted.mode {
         changes.push(format!("mode {:04o} -> {:04o}", found.mode, wanted.mode));

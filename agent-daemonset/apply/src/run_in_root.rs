@@ -48,23 +48,12 @@ pub enum EnterError {
 
 /// Changes the root and becomes the command; returns only when that fails.
 pub fn enter(root: &Path, cwd: &Path, argv: &[String]) -> Result<Infallible, EnterError> {
-    rustix::process::chroot(root).map_err(|errno| EnterError::Root {
-        root: root.to_owned(),
-        source: errno.into(),
-    })?;
+    rustix::process::chroot(root).map_err(|errno| EnterError::Root { root: root.to_owned(), source: errno.into() })?;
     // Also when it is "/": until then the working directory is still outside.
     std::env::set_current_dir("/")
         .and_then(|()| std::env::set_current_dir(cwd))
-        .map_err(|source| EnterError::WorkingDirectory {
-            cwd: cwd.to_owned(),
-            source,
-        })?;
-    let (program, arguments) = argv
-        .split_first()
-        .map_or(("", &[][..]), |(first, rest)| (first.as_str(), rest));
+        .map_err(|source| EnterError::WorkingDirectory { cwd: cwd.to_owned(), source })?;
+    let (program, arguments) = argv.split_first().map_or(("", &[][..]), |(first, rest)| (first.as_str(), rest));
     let source = Command::new(program).args(arguments).exec();
-    Err(EnterError::Exec {
-        program: program.to_owned(),
-        source,
-    })
+    Err(EnterError::Exec { program: program.to_owned(), source })
 }

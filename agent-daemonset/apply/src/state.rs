@@ -24,14 +24,9 @@ impl StateDir {
     pub fn new(root: &Path, folder: &str) -> Result<Self, StateError> {
         let folder = folder.trim_end_matches('/');
         if !folder.starts_with('/') {
-            return Err(StateError::NotAbsolute {
-                folder: folder.to_owned(),
-            });
+            return Err(StateError::NotAbsolute { folder: folder.to_owned() });
         }
-        Ok(Self {
-            tree: Tree::open(root)?,
-            folder: folder.to_owned(),
-        })
+        Ok(Self { tree: Tree::open(root)?, folder: folder.to_owned() })
     }
 
     /// A file's content. `None` where there is none.
@@ -85,11 +80,7 @@ pub struct RunLock(#[expect(dead_code, reason = "the lock lasts as long as the f
 
 /// Access for the user that the agent runs as.
 fn own(mode: u32) -> Access {
-    Access {
-        mode,
-        user: rustix::process::geteuid().as_raw(),
-        group: rustix::process::getegid().as_raw(),
-    }
+    Access { mode, user: rustix::process::geteuid().as_raw(), group: rustix::process::getegid().as_raw() }
 }
 
 /// Why something could not be remembered.
@@ -162,10 +153,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(root.path().join("disk/lib")).unwrap();
         symlink("/disk", root.path().join("var")).unwrap();
-        StateDir::new(root.path(), "/var/lib/drover")
-            .unwrap()
-            .write("x", b"moo")
-            .unwrap();
+        StateDir::new(root.path(), "/var/lib/drover").unwrap().write("x", b"moo").unwrap();
         assert_eq!(std::fs::read(root.path().join("disk/lib/drover/x")).unwrap(), b"moo");
     }
 }

@@ -40,14 +40,7 @@ impl Catalog {
     }
 
     fn compute_digest(&self) -> serde_json::Result<Digest> {
-        let Self {
-            host,
-            generation,
-            revisions,
-            interval_seconds,
-            resources,
-            digest: _,
-        } = self;
+        let Self { host, generation, revisions, interval_seconds, resources, digest: _ } = self;
         Digest::of_json(&(host, generation, revisions, interval_seconds, resources))
     }
 }
@@ -258,15 +251,9 @@ mod tests {
 
     fn catalog() -> Catalog {
         Catalog {
-            host: HostIdentity {
-                name: "node-1".into(),
-                uid: "u1".into(),
-            },
+            host: HostIdentity { name: "node-1".into(), uid: "u1".into() },
             generation: 3,
-            revisions: vec![RevisionRef {
-                node_config: "base".into(),
-                revision: "base-1".into(),
-            }],
+            revisions: vec![RevisionRef { node_config: "base".into(), revision: "base-1".into() }],
             interval_seconds: 60,
             resources: vec![Resource {
                 id: ResourceId::new("base", "motd"),

@@ -50,10 +50,7 @@ mod tests {
     fn is_sha256_in_hexadecimal() {
         // The test vector "abc" of FIPS 180-2, appendix B.1.
         let digest = Digest::of(b"abc");
-        assert_eq!(
-            digest.as_str(),
-            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-        );
+        assert_eq!(digest.as_str(), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
         assert_eq!(digest.short(8), "ba7816bf");
     }
 }

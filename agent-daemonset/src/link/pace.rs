@@ -72,10 +72,7 @@ mod tests {
         let pauses: Vec<Duration> = (0..50).map(|_| pace.pause(None)).collect();
         assert!(pauses[0] <= 2 * FIRST_PAUSE, "{pauses:?}");
         assert!(pauses[5] > 10 * FIRST_PAUSE, "{pauses:?}");
-        assert!(
-            pauses.iter().all(|pause| *pause <= Duration::from_secs(30)),
-            "{pauses:?}"
-        );
+        assert!(pauses.iter().all(|pause| *pause <= Duration::from_secs(30)), "{pauses:?}");
         assert!(pauses[49] >= LONGEST_PAUSE, "{pauses:?}");
         pace.reset();
         assert!(pace.pause(None) <= 2 * FIRST_PAUSE);
@@ -85,12 +82,7 @@ mod tests {
     fn a_master_is_left_alone_for_as_long_as_it_asks_and_a_little_longer() {
         let asked_for = Duration::from_secs(120);
         let pauses: Vec<Duration> = (0..50).map(|_| Pace::new().pause(Some(asked_for))).collect();
-        assert!(
-            pauses
-                .iter()
-                .all(|pause| (asked_for..=asked_for + FIRST_PAUSE).contains(pause)),
-            "{pauses:?}"
-        );
+        assert!(pauses.iter().all(|pause| (asked_for..=asked_for + FIRST_PAUSE).contains(pause)), "{pauses:?}");
         assert!(pauses.iter().any(|pause| *pause != pauses[0]), "no jitter: {pauses:?}");
     }
 }

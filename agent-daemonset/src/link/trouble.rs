@@ -65,10 +65,7 @@ impl Trouble {
             ),
             Self::Busy(_) => info!("the masters are busy; trying again when they asked to"),
             Self::NoCatalog { line, column } => {
-                warn!(
-                    line,
-                    column, "what a master sent is no catalog; is it of another release?"
-                );
+                warn!(line, column, "what a master sent is no catalog; is it of another release?");
             }
             Self::Unexpected(status, _) => warn!(%status, "a master gave an unexpected answer; see its log"),
         }
@@ -97,9 +94,7 @@ impl Log {
     }
 
     fn is_new(&self, found: &Trouble) -> bool {
-        self.0
-            .as_ref()
-            .is_none_or(|known| discriminant(known) != discriminant(found))
+        self.0.as_ref().is_none_or(|known| discriminant(known) != discriminant(found))
     }
 }
 

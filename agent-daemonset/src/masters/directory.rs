@@ -26,15 +26,9 @@ pub(super) struct Directory {
 
 impl Directory {
     pub(super) fn read(folder: &Path) -> Result<Self, MastersError> {
-        let (ca_file, name_file, addresses_file) = (
-            folder.join("ca.crt"),
-            folder.join("server-name"),
-            folder.join("addresses"),
-        );
-        let wrong = |path: &PathBuf, problem: String| MastersError::Content {
-            path: path.clone(),
-            problem,
-        };
+        let (ca_file, name_file, addresses_file) =
+            (folder.join("ca.crt"), folder.join("server-name"), folder.join("addresses"));
+        let wrong = |path: &PathBuf, problem: String| MastersError::Content { path: path.clone(), problem };
 
         let ca = read_text(&ca_file)?;
         let authorities: Vec<_> = CertificateDer::pem_slice_iter(ca.as_bytes())
@@ -45,14 +39,9 @@ impl Directory {
         }
         let server_name = read_text(&name_file)?.trim().to_owned();
         // It becomes the host of a URL, and an address there would be used instead of those below.
-        let is_dns_name = server_name
-            .split('.')
-            .all(|label| !label.is_empty() && label.bytes().all(is_of_label));
+        let is_dns_name = server_name.split('.').all(|label| !label.is_empty() && label.bytes().all(is_of_label));
         if !is_dns_name || server_name.parse::<std::net::IpAddr>().is_ok() {
-            return Err(wrong(
-                &name_file,
-                "must hold a DNS name, such as drover-masters.drover-system.svc".to_owned(),
-            ));
+            return Err(wrong(&name_file, "must hold a DNS name, such as drover-masters.drover-system.svc".to_owned()));
         }
         let addresses = read_text(&addresses_file)?
             .lines()
@@ -64,18 +53,10 @@ impl Directory {
             })
             .collect::<Result<Vec<_>, _>>()?;
         if addresses.is_empty() {
-            return Err(wrong(
-                &addresses_file,
-                "names no master: does the pool have ready replicas?".to_owned(),
-            ));
+            return Err(wrong(&addresses_file, "names no master: does the pool have ready replicas?".to_owned()));
         }
         let digest = Digest::of(format!("{server_name}\n{ca}").as_bytes());
-        Ok(Self {
-            server_name,
-            authorities,
-            addresses,
-            digest,
-        })
+        Ok(Self { server_name, authorities, addresses, digest })
     }
 
     /// The address whose turn it is. Turns go round for ever.
@@ -135,10 +116,7 @@ impl fmt::Display for Address {
 
 /// A small text file.
 pub(super) fn read_text(path: &Path) -> Result<String, MastersError> {
-    fs::read_to_string(path).map_err(|source| MastersError::File {
-        path: path.to_owned(),
-        source,
-    })
+    fs::read_to_string(path).map_err(|source| MastersError::File { path: path.to_owned(), source })
 }
 
 #[cfg(test)]
@@ -157,11 +135,7 @@ mod tests {
             (":8443", None),
             ("user@masters:8443", None),
         ] {
-            assert_eq!(
-                Address::parse(text).map(|address| address.to_string()).as_deref(),
-                shown,
-                "{text}"
-            );
+            assert_eq!(Address::parse(text).map(|address| address.to_string()).as_deref(), shown, "{text}");
         }
     }
 
@@ -169,15 +143,8 @@ mod tests {
     #[track_caller]
     fn check(server_name: &str, addresses: &str, expected: &str) {
         let folder = tempfile::tempdir().unwrap();
-        let ca = rcgen::generate_simple_self_signed(["ca".to_owned()])
-            .unwrap()
-            .cert
-            .pem();
-        for (name, text) in [
-            ("ca.crt", ca.as_str()),
-            ("server-name", server_name),
-            ("addresses", addresses),
-        ] {
+        let ca = rcgen::generate_simple_self_signed(["ca".to_owned()]).unwrap().cert.pem();
+        for (name, text) in [("ca.crt", ca.as_str()), ("server-name", server_name), ("addresses", addresses)] {
             fs::write(folder.path().join(name), text).unwrap();
         }
         let said = match Directory::read(folder.path()) {
@@ -189,21 +156,9 @@ mod tests {
 
     #[test]
     fn the_folder_is_checked_before_it_is_trusted() {
-        check(
-            "masters.svc\n",
-            "192.0.2.1:1\n\n192.0.2.2:2\n",
-            "masters.svc at 192.0.2.1:1",
-        );
-        check(
-            "masters.svc",
-            "192.0.2.1:1\n192.0.2.2:2\n192.0.2.3:3",
-            "masters.svc at 192.0.2.2:2",
-        );
-        check(
-            "masters.svc",
-            "\n",
-            "addresses names no master: does the pool have ready replicas?",
-        );
+        check("masters.svc\n", "192.0.2.1:1\n\n192.0.2.2:2\n", "masters.svc at 192.0.2.1:1");
+        check("masters.svc", "192.0.2.1:1\n192.0.2.2:2\n192.0.2.3:3", "masters.svc at 192.0.2.2:2");
+        check("masters.svc", "\n", "addresses names no master: does the pool have ready replicas?");
         check("masters.svc", "moo", "addresses has \"moo\", which is no HOST:PORT");
         let name = "server-name must hold a DNS name, such as drover-masters.drover-system.svc";
         for wrong in ["192.0.2.1", "", "evil/x", "a..b", "user@masters"] {

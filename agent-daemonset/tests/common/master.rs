@@ -76,10 +76,7 @@ impl Master {
     /// The next request, which must be this one.
     #[track_caller]
     pub(crate) fn expect(&self, line: &str) -> Asked {
-        let asked = self
-            .asked
-            .recv_timeout(DEADLINE)
-            .unwrap_or_else(|_| panic!("no {line} came"));
+        let asked = self.asked.recv_timeout(DEADLINE).unwrap_or_else(|_| panic!("no {line} came"));
         assert_eq!(asked.line, line);
         assert_eq!(asked.header("authorization"), "Bearer s3cret");
         asked
@@ -94,10 +91,7 @@ impl Master {
     #[track_caller]
     pub(crate) fn expect_among(&self, line: &str, aside: &mut Vec<Asked>) -> Asked {
         loop {
-            let asked = self
-                .asked
-                .recv_timeout(DEADLINE)
-                .unwrap_or_else(|_| panic!("no {line} came"));
+            let asked = self.asked.recv_timeout(DEADLINE).unwrap_or_else(|_| panic!("no {line} came"));
             if asked.line == line {
                 return asked;
             }
@@ -108,10 +102,7 @@ impl Master {
 
 impl Asked {
     pub(crate) fn header(&self, name: &str) -> &str {
-        self.headers
-            .iter()
-            .find(|(known, _)| known == name)
-            .map_or("", |(_, value)| value)
+        self.headers.iter().find(|(known, _)| known == name).map_or("", |(_, value)| value)
     }
 
     pub(crate) fn answer(self, status: &str) {
@@ -133,24 +124,11 @@ fn serve(connection: TcpStream, config: Arc<ServerConfig>, asking: &Sender<Asked
     let mut stream = BufReader::new(StreamOwned::new(tls, connection));
     while let Some((line, headers, body)) = read(&mut stream) {
         let (answer, answered) = mpsc::channel();
-        if asking
-            .send(Asked {
-                line,
-                headers,
-                body,
-                answer,
-            })
-            .is_err()
-        {
+        if asking.send(Asked { line, headers, body, answer }).is_err() {
             return;
         }
         let Ok(answer) = answered.recv() else { return };
-        if stream
-            .get_mut()
-            .write_all(answer.as_bytes())
-            .and_then(|()| stream.get_mut().flush())
-            .is_err()
-        {
+        if stream.get_mut().write_all(answer.as_bytes()).and_then(|()| stream.get_mut().flush()).is_err() {
             return;
         }
     }
@@ -175,10 +153,7 @@ fn read(stream: &mut BufReader<StreamOwned<ServerConnection, TcpStream>>) -> Opt
         .filter_map(|line| line.split_once(':'))
         .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
         .collect();
-    let length = headers
-        .iter()
-        .find(|(name, _)| name == "content-length")
-        .map_or("0", |(_, value)| value);
+    let length = headers.iter().find(|(name, _)| name == "content-length").map_or("0", |(_, value)| value);
     let mut body = vec![0; length.parse().ok()?];
     stream.read_exact(&mut body).ok()?;
     Some((request.trim_end_matches(" HTTP/1.1").to_owned(), headers, body))

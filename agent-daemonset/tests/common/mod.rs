@@ -15,12 +15,7 @@ pub(crate) fn id(name: &str) -> ResourceId {
 }
 
 pub(crate) fn resource(name: &str, kind: ResourceKind, notify: &[&str]) -> Resource {
-    Resource {
-        id: id(name),
-        kind,
-        require: vec![],
-        notify: notify.iter().copied().map(id).collect(),
-    }
+    Resource { id: id(name), kind, require: vec![], notify: notify.iter().copied().map(id).collect() }
 }
 
 pub(crate) fn file(path: &str, content: &str) -> ResourceKind {
@@ -50,15 +45,9 @@ pub(crate) fn exec(argv: &[&str], refresh_only: bool) -> ResourceKind {
 
 pub(crate) fn catalog(generation: i64, resources: Vec<Resource>) -> Catalog {
     Catalog {
-        host: HostIdentity {
-            name: "node-1".into(),
-            uid: "u1".into(),
-        },
+        host: HostIdentity { name: "node-1".into(), uid: "u1".into() },
         generation,
-        revisions: vec![RevisionRef {
-            node_config: "base".into(),
-            revision: format!("base-{generation}"),
-        }],
+        revisions: vec![RevisionRef { node_config: "base".into(), revision: format!("base-{generation}") }],
         interval_seconds: 3600,
         resources,
         digest: Digest::of(b""),

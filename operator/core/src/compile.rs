@@ -169,30 +169,15 @@ pub fn compile(subject: &Subject, revisions: &[(RevisionRef, &Content)]) -> Resu
         }
     }
 
-    let Subject {
-        host,
-        node_name,
-        labels,
-        facts,
-        generation,
-    } = subject;
+    let Subject { host, node_name, labels, facts, generation } = subject;
     let mut resources = Vec::new();
     let mut room = MAX_CONTENT;
     for (revision, content) in &revisions {
         let templates = Templates::new(facts, &content.data, node_name, labels);
-        resources.extend(node_config(
-            &revision.node_config,
-            &content.resources,
-            &templates,
-            &mut room,
-        )?);
+        resources.extend(node_config(&revision.node_config, &content.resources, &templates, &mut room)?);
     }
     claims(resources.iter().map(|resource| (&resource.id, &resource.kind))).map_err(|(claim, first, second)| {
-        CompileError::Claimed {
-            claim,
-            first: first.clone(),
-            second: second.clone(),
-        }
+        CompileError::Claimed { claim, first: first.clone(), second: second.clone() }
     })?;
 
     let interval = revisions.iter().map(|(_, content)| content.interval_seconds).min();
@@ -218,11 +203,7 @@ pub fn check(resources: &[NodeConfigResource]) -> Result<(), CompileError> {
         kinds.push((&resource.name, resource::resolve(resource, &resource.name, render)?));
     }
     claims(kinds.iter().map(|(name, kind)| (*name, kind))).map_err(|(claim, first, second)| {
-        CompileError::ClaimedTwice {
-            claim,
-            first: first.clone(),
-            second: second.clone(),
-        }
+        CompileError::ClaimedTwice { claim, first: first.clone(), second: second.clone() }
     })
 }
 
@@ -248,17 +229,10 @@ fn node_config(
         let kind = resource::resolve(resource, id.as_str(), |template| templates.render(template))?;
         if let ResourceKind::File(file) = &kind {
             let bytes = file.content.as_ref().map_or(0, |content| content.expose().len());
-            let too_large = || CompileError::TooLarge {
-                resource: id.to_string(),
-            };
+            let too_large = || CompileError::TooLarge { resource: id.to_string() };
             *room = room.checked_sub(bytes).ok_or_else(too_large)?;
         }
-        Ok(Resource {
-            id,
-            kind,
-            require: ids(&resource.require),
-            notify: ids(&resource.notify),
-        })
+        Ok(Resource { id, kind, require: ids(&resource.require), notify: ids(&resource.notify) })
     };
     ordered.into_iter().map(|i| one(&resources[i])).collect()
 }

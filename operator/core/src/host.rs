@@ -19,28 +19,17 @@ struct Outlook {
 /// `Reconciling` and `Stalled`. The fields of others are left out, so that it can be applied beside them.
 pub fn summarise(host: &Host, node_ready: bool, now: Timestamp) -> HostStatus {
     let status = host.status.clone().unwrap_or_default();
-    let Outlook {
-        phase,
-        summary,
-        message,
-    } = outlook(&status, node_ready);
+    let Outlook { phase, summary, message } = outlook(&status, node_ready);
     let generation = host.metadata.generation;
     let ours = [condition::READY, condition::RECONCILING, condition::STALLED];
     let mut conditions = status.conditions;
     conditions.retain(|c| ours.contains(&c.type_.as_str()));
     condition::summarise(&mut conditions, summary, phase, &message, generation, now);
-    let revisions = status.active.as_ref().map(|active| {
-        active
-            .revisions
-            .iter()
-            .map(|revision| revision.revision.as_str())
-            .collect::<Vec<_>>()
-            .join(",")
-    });
-    let os = status
-        .facts
+    let revisions = status
+        .active
         .as_ref()
-        .map(|facts| format!("{} {}", facts.os_id, facts.os_release).trim().to_owned());
+        .map(|active| active.revisions.iter().map(|revision| revision.revision.as_str()).collect::<Vec<_>>().join(","));
+    let os = status.facts.as_ref().map(|facts| format!("{} {}", facts.os_id, facts.os_release).trim().to_owned());
     HostStatus {
         observed_generation: generation,
         phase: Some(phase.to_owned()),
@@ -53,29 +42,14 @@ pub fn summarise(host: &Host, node_ready: bool, now: Timestamp) -> HostStatus {
 
 fn outlook(status: &HostStatus, node_ready: bool) -> Outlook {
     let applied = condition::find(&status.conditions, "Applied");
-    let active = status
-        .active
-        .as_ref()
-        .filter(|active| active.generation == status.assigned_generation);
+    let active = status.active.as_ref().filter(|active| active.generation == status.assigned_generation);
     if let Some(claim) = &status.claim {
-        let waiting = claim
-            .waiting_for
-            .as_ref()
-            .map(|what| format!(", {what}"))
-            .unwrap_or_default();
+        let waiting = claim.waiting_for.as_ref().map(|what| format!(", {what}")).unwrap_or_default();
         let message = format!("Rollout {} is at step {}{waiting}", claim.rollout, claim.step.as_str());
-        return Outlook {
-            phase: "Updating",
-            summary: Summary::Working,
-            message,
-        };
+        return Outlook { phase: "Updating", summary: Summary::Working, message };
     }
     if !node_ready {
-        return Outlook {
-            phase: "NotReady",
-            summary: Summary::Working,
-            message: "the node is NotReady".to_owned(),
-        };
+        return Outlook { phase: "NotReady", summary: Summary::Working, message: "the node is NotReady".to_owned() };
     }
     if status.assigned.is_empty() {
         let message = if status.facts.is_some() {
@@ -83,11 +57,7 @@ fn outlook(status: &HostStatus, node_ready: bool) -> Outlook {
         } else {
             "no revision is assigned, and the agent has not called yet"
         };
-        return Outlook {
-            phase: "Unassigned",
-            summary: Summary::Ready,
-            message: message.to_owned(),
-        };
+        return Outlook { phase: "Unassigned", summary: Summary::Ready, message: message.to_owned() };
     }
     match (active, applied) {
         (Some(active), _) if active.converged => Outlook {
@@ -98,16 +68,11 @@ fn outlook(status: &HostStatus, node_ready: bool) -> Outlook {
         (Some(active), _) => Outlook {
             phase: "Failed",
             summary: Summary::Stalled,
-            message: active
-                .message
-                .clone()
-                .unwrap_or_else(|| format!("{} resources failed", active.failed)),
+            message: active.message.clone().unwrap_or_else(|| format!("{} resources failed", active.failed)),
         },
-        (None, Some(applied)) if applied.reason == "CompileFailed" => Outlook {
-            phase: "Failed",
-            summary: Summary::Stalled,
-            message: applied.message.clone(),
-        },
+        (None, Some(applied)) if applied.reason == "CompileFailed" => {
+            Outlook { phase: "Failed", summary: Summary::Stalled, message: applied.message.clone() }
+        }
         (None, _) => Outlook {
             phase: "Pending",
             summary: Summary::Working,
@@ -127,10 +92,8 @@ pub fn standing_assignment(host: &Host, configs: &[NodeConfig]) -> Option<Vec<As
         return None;
     }
     let labels = host.metadata.labels.as_ref();
-    let selecting: Vec<&NodeConfig> = configs
-        .iter()
-        .filter(|config| selector::matches(config.spec.host_selector.as_ref(), labels))
-        .collect();
+    let selecting: Vec<&NodeConfig> =
+        configs.iter().filter(|config| selector::matches(config.spec.host_selector.as_ref(), labels)).collect();
     let of = |config: &NodeConfig| config.metadata.name.clone().unwrap_or_default();
     let mut wanted: Vec<Assignment> = status
         .assigned
@@ -139,16 +102,10 @@ pub fn standing_assignment(host: &Host, configs: &[NodeConfig]) -> Option<Vec<As
         .cloned()
         .collect();
     for config in selecting {
-        let completed = config
-            .status
-            .as_ref()
-            .and_then(|status| status.completed_revision.clone());
+        let completed = config.status.as_ref().and_then(|status| status.completed_revision.clone());
         let assigned = wanted.iter().any(|assignment| assignment.node_config == of(config));
         if let (Some(revision), false) = (completed, assigned) {
-            wanted.push(Assignment {
-                node_config: of(config),
-                revision,
-            });
+            wanted.push(Assignment { node_config: of(config), revision });
         }
     }
     wanted.sort();
@@ -162,22 +119,14 @@ mod tests {
     use super::*;
 
     fn host(status: HostStatus) -> Host {
-        let mut host = Host::new(
-            "node-1",
-            HostSpec {
-                node_ref: NodeRef::default(),
-            },
-        );
+        let mut host = Host::new("node-1", HostSpec { node_ref: NodeRef::default() });
         host.metadata.labels = Some([("zone".to_owned(), "a".to_owned())].into());
         host.status = Some(status);
         host
     }
 
     fn assigned(config: &str, revision: &str) -> Assignment {
-        Assignment {
-            node_config: config.into(),
-            revision: revision.into(),
-        }
+        Assignment { node_config: config.into(), revision: revision.into() }
     }
 
     fn config(name: &str, zone: &str, completed: Option<&str>) -> NodeConfig {
@@ -190,38 +139,23 @@ mod tests {
             revision_history_limit: None,
         };
         let mut config = NodeConfig::new(name, spec);
-        config.status = Some(NodeConfigStatus {
-            completed_revision: completed.map(Into::into),
-            ..Default::default()
-        });
+        config.status = Some(NodeConfigStatus { completed_revision: completed.map(Into::into), ..Default::default() });
         config
     }
 
     #[test]
     fn a_new_host_starts_with_completed_revisions_only() {
-        let configs = [
-            config("done", "a", Some("done-1")),
-            config("new", "a", None),
-            config("far", "b", Some("far-1")),
-        ];
+        let configs =
+            [config("done", "a", Some("done-1")), config("new", "a", None), config("far", "b", Some("far-1"))];
         let wanted = standing_assignment(&host(HostStatus::default()), &configs);
         assert_eq!(wanted, Some(vec![assigned("done", "done-1")]));
     }
 
     #[test]
     fn an_assignment_is_kept_until_its_node_config_is_gone() {
-        let older = HostStatus {
-            assigned: vec![assigned("done", "done-0")],
-            ..Default::default()
-        };
-        assert_eq!(
-            standing_assignment(&host(older.clone()), &[config("done", "a", Some("done-1"))]),
-            None
-        );
-        assert_eq!(
-            standing_assignment(&host(older.clone()), &[config("done", "b", Some("done-1"))]),
-            Some(vec![])
-        );
+        let older = HostStatus { assigned: vec![assigned("done", "done-0")], ..Default::default() };
+        assert_eq!(standing_assignment(&host(older.clone()), &[config("done", "a", Some("done-1"))]), None);
+        assert_eq!(standing_assignment(&host(older.clone()), &[config("done", "b", Some("done-1"))]), Some(vec![]));
         assert_eq!(standing_assignment(&host(older), &[]), Some(vec![]));
     }
 
@@ -248,10 +182,7 @@ mod tests {
         ] {
             let summary = summarise(&host(status), ready, Timestamp::UNIX_EPOCH);
             assert_eq!(summary.phase.as_deref(), Some(phase));
-            assert!(
-                summary.assigned.is_empty() && summary.active.is_none(),
-                "fields of others are left out"
-            );
+            assert!(summary.assigned.is_empty() && summary.active.is_none(), "fields of others are left out");
         }
     }
 }

@@ -52,11 +52,7 @@ pub struct Stored {
 impl Content {
     /// The name of the revision: `<node config>-<the first 10 characters of the content's SHA-256>`.
     pub fn name(&self, node_config: &str) -> serde_json::Result<String> {
-        let Self {
-            resources,
-            interval_seconds,
-            data,
-        } = self;
+        let Self { resources, interval_seconds, data } = self;
         let digest = Digest::of_json(&(SCHEME, resources, interval_seconds, data))?;
         Ok(format!("{node_config}-{}", digest.short(10)))
     }
@@ -68,44 +64,24 @@ impl Content {
             scheme: SCHEME,
             resources: self.resources.clone(),
             interval_seconds: self.interval_seconds,
-            data: plain
-                .into_iter()
-                .map(|(key, v)| (key.clone(), v.value.expose().to_owned()))
-                .collect(),
+            data: plain.into_iter().map(|(key, v)| (key.clone(), v.value.expose().to_owned())).collect(),
             secret_keys: secret.keys().map(|key| (*key).clone()).collect(),
         };
-        (
-            stored,
-            secret
-                .into_iter()
-                .map(|(key, v)| (key.clone(), v.value.clone()))
-                .collect(),
-        )
+        (stored, secret.into_iter().map(|(key, v)| (key.clone(), v.value.clone())).collect())
     }
 }
 
 impl Stored {
     /// The content again, from what was stored and the values of the Secret beside. `None` when a value is missing.
     pub fn restore(self, secrets: &BTreeMap<String, Sensitive>) -> Option<Content> {
-        let plain = self.data.into_iter().map(|(key, value)| {
-            (
-                key,
-                DataValue {
-                    value: Sensitive::new(value),
-                    secret: false,
-                },
-            )
-        });
+        let plain =
+            self.data.into_iter().map(|(key, value)| (key, DataValue { value: Sensitive::new(value), secret: false }));
         let mut data: BTreeMap<String, DataValue> = plain.collect();
         for key in self.secret_keys {
             let value = secrets.get(&key)?.clone();
             data.insert(key, DataValue { value, secret: true });
         }
-        Some(Content {
-            resources: self.resources,
-            interval_seconds: self.interval_seconds,
-            data,
-        })
+        Some(Content { resources: self.resources, interval_seconds: self.interval_seconds, data })
     }
 }
 
@@ -116,24 +92,11 @@ mod tests {
     use super::*;
 
     fn content(value: &str) -> Content {
-        let plain = DataValue {
-            value: Sensitive::new("plain"),
-            secret: false,
-        };
-        let secret = DataValue {
-            value: Sensitive::new("hunter2"),
-            secret: true,
-        };
-        let sysctl = Sysctl {
-            key: "net.ipv4.ip_forward".into(),
-            value: value.into(),
-        };
+        let plain = DataValue { value: Sensitive::new("plain"), secret: false };
+        let secret = DataValue { value: Sensitive::new("hunter2"), secret: true };
+        let sysctl = Sysctl { key: "net.ipv4.ip_forward".into(), value: value.into() };
         Content {
-            resources: vec![NodeConfigResource {
-                name: "forward".into(),
-                sysctl: Some(sysctl),
-                ..Default::default()
-            }],
+            resources: vec![NodeConfigResource { name: "forward".into(), sysctl: Some(sysctl), ..Default::default() }],
             interval_seconds: 60,
             data: BTreeMap::from([("a".into(), plain), ("b".into(), secret)]),
         }

@@ -10,11 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 pub fn matches(selector: Option<&LabelSelector>, labels: Option<&BTreeMap<String, String>>) -> bool {
     let Some(selector) = selector else { return true };
     let value = |key: &str| labels.and_then(|labels| labels.get(key));
-    let equal = selector
-        .match_labels
-        .iter()
-        .flatten()
-        .all(|(key, wanted)| value(key) == Some(wanted));
+    let equal = selector.match_labels.iter().flatten().all(|(key, wanted)| value(key) == Some(wanted));
     let expressions = selector.match_expressions.iter().flatten().all(|expression| {
         let found = value(&expression.key);
         let listed = found.is_some_and(|found| expression.values.iter().flatten().any(|wanted| wanted == found));
@@ -55,17 +51,10 @@ mod tests {
             ("Guess", &["a"][..], false, false),
         ] {
             let selector = expression(operator, values);
-            assert_eq!(
-                matches(Some(&selector), Some(&labels)),
-                with,
-                "{operator} with the label"
-            );
+            assert_eq!(matches(Some(&selector), Some(&labels)), with, "{operator} with the label");
             assert_eq!(matches(Some(&selector), None), without, "{operator} without labels");
         }
-        let equal = LabelSelector {
-            match_labels: Some(labels.clone()),
-            ..LabelSelector::default()
-        };
+        let equal = LabelSelector { match_labels: Some(labels.clone()), ..LabelSelector::default() };
         assert!(matches(Some(&equal), Some(&labels)) && !matches(Some(&equal), None) && matches(None, None));
     }
 }

@@ -23,41 +23,27 @@ pub(crate) struct Problem {
 impl Problem {
     /// This will not change by itself.
     pub(crate) fn new(status: StatusCode, text: impl Into<String>) -> Self {
-        Self {
-            status,
-            text: text.into(),
-            retry_after: None,
-        }
+        Self { status, text: text.into(), retry_after: None }
     }
 
     /// Come back later: after `seconds` or up to twice that. Agents that are sent away together come back apart.
     pub(crate) fn later(status: StatusCode, seconds: u64, text: impl Into<String>) -> Self {
         // Chance from the standard library: the keys of its hash maps.
         let chance = RandomState::new().hash_one(()) % (seconds + 1);
-        Self {
-            status,
-            text: text.into(),
-            retry_after: Some(seconds + chance),
-        }
+        Self { status, text: text.into(), retry_after: Some(seconds + chance) }
     }
 }
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let Self {
-            status,
-            mut text,
-            retry_after,
-        } = self;
+        let Self { status, mut text, retry_after } = self;
         text.push('\n');
         let mut response = (status, text).into_response();
         if let Some(seconds) = retry_after {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
         if status == StatusCode::UNAUTHORIZED {
-            response
-                .headers_mut()
-                .insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         response
     }
@@ -97,13 +83,8 @@ mod tests {
 
     #[test]
     fn those_sent_away_together_come_back_apart() {
-        let times: std::collections::BTreeSet<_> = (0..64)
-            .map(|_| {
-                Problem::later(StatusCode::SERVICE_UNAVAILABLE, 10, "")
-                    .retry_after
-                    .unwrap()
-            })
-            .collect();
+        let times: std::collections::BTreeSet<_> =
+            (0..64).map(|_| Problem::later(StatusCode::SERVICE_UNAVAILABLE, 10, "").retry_after.unwrap()).collect();
         assert!(times.iter().all(|seconds| (10..=20).contains(seconds)), "{times:?}");
         assert!(times.len() > 1, "{times:?}");
     }

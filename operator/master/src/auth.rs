@@ -73,12 +73,7 @@ struct Verified {
 impl Authenticator {
     /// `agent` is the user name of the agents' service account.
     pub(crate) fn new(client: Client, agent: String) -> Self {
-        Self {
-            reviews: Api::all(client),
-            agent,
-            turns: Semaphore::new(REVIEWS),
-            verified: Mutex::default(),
-        }
+        Self { reviews: Api::all(client), agent, turns: Semaphore::new(REVIEWS), verified: Mutex::default() }
     }
 
     /// The Node that the request's token is bound to.
@@ -104,11 +99,7 @@ impl Authenticator {
             away @ (Ok(Err(_)) | Err(_)) => {
                 let error = away.ok().and_then(Result::err).map(|error| error.to_string());
                 let recalled = self.recall(&digest, STALE);
-                tracing::warn!(
-                    error,
-                    served = recalled.is_some(),
-                    "the API server can not be asked about a token"
-                );
+                tracing::warn!(error, served = recalled.is_some(), "the API server can not be asked about a token");
                 recalled.ok_or(Refusal::CanNotAsk)
             }
         }
@@ -118,23 +109,14 @@ impl Authenticator {
         let Ok(_turn) = self.turns.acquire().await else {
             return Ok(TokenReviewStatus::default());
         };
-        let spec = TokenReviewSpec {
-            token: token.to_owned(),
-            audiences: Some(vec![TOKEN_AUDIENCE.to_owned()]),
-        };
-        let review = TokenReview {
-            spec,
-            ..TokenReview::default()
-        };
+        let spec = TokenReviewSpec { token: token.to_owned(), audiences: Some(vec![TOKEN_AUDIENCE.to_owned()]) };
+        let review = TokenReview { spec, ..TokenReview::default() };
         let reviewed = self.reviews.create(&PostParams::default(), &review).await?;
         Ok(reviewed.status.unwrap_or_default())
     }
 
     fn recall(&self, digest: &Digest, within: Duration) -> Option<NodeIdentity> {
-        self.lock()
-            .get(digest)
-            .filter(|verified| verified.at.elapsed() < within)
-            .map(|verified| verified.node.clone())
+        self.lock().get(digest).filter(|verified| verified.at.elapsed() < within).map(|verified| verified.node.clone())
     }
 
     fn remember(&self, digest: Digest, node: NodeIdentity) {
@@ -142,20 +124,11 @@ impl Authenticator {
         if verified.len() >= CAPACITY && !verified.contains_key(&digest) {
             verified.retain(|_, entry| entry.at.elapsed() < STALE);
             if verified.len() >= CAPACITY {
-                let oldest = verified
-                    .iter()
-                    .min_by_key(|(_, entry)| entry.at)
-                    .map(|(digest, _)| digest.clone());
+                let oldest = verified.iter().min_by_key(|(_, entry)| entry.at).map(|(digest, _)| digest.clone());
                 oldest.and_then(|oldest| verified.remove(&oldest));
             }
         }
-        verified.insert(
-            digest,
-            Verified {
-                node,
-                at: Instant::now(),
-            },
-        );
+        verified.insert(digest, Verified { node, at: Instant::now() });
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Digest, Verified>> {
@@ -171,12 +144,7 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 
 /// What the API server's answer proves.
 fn judge(status: TokenReviewStatus, agent: &str) -> Result<NodeIdentity, Refusal> {
-    let TokenReviewStatus {
-        authenticated,
-        audiences,
-        user,
-        error: _,
-    } = status;
+    let TokenReviewStatus { authenticated, audiences, user, error: _ } = status;
     // Without our audience in the answer, the API server did not look at audiences at all.
     let ours = audiences.iter().flatten().any(|audience| audience == TOKEN_AUDIENCE);
     let Some(user) = user.filter(|_| authenticated == Some(true) && ours) else {
@@ -214,11 +182,7 @@ mod tests {
         TokenReviewStatus {
             authenticated: Some(true),
             audiences: Some(vec![TOKEN_AUDIENCE.to_owned()]),
-            user: Some(UserInfo {
-                username: Some(AGENT.into()),
-                extra: Some(extra.into()),
-                ..UserInfo::default()
-            }),
+            user: Some(UserInfo { username: Some(AGENT.into()), extra: Some(extra.into()), ..UserInfo::default() }),
             error: None,
         }
     }
@@ -234,32 +198,19 @@ mod tests {
         assert_eq!(with(|s| s.authenticated = Some(false)), Refusal::BadToken);
         assert_eq!(with(|s| s.authenticated = None), Refusal::BadToken);
         assert_eq!(with(|s| s.audiences = None), Refusal::BadToken);
-        assert_eq!(
-            with(|s| s.audiences = Some(vec!["https://kubernetes.default.svc".into()])),
-            Refusal::BadToken
-        );
+        assert_eq!(with(|s| s.audiences = Some(vec!["https://kubernetes.default.svc".into()])), Refusal::BadToken);
         assert_eq!(with(|s| s.user = None), Refusal::BadToken);
         let user = |s: &mut TokenReviewStatus, name: &str| s.user.as_mut().unwrap().username = Some(name.into());
         let mut other = accepted();
         user(&mut other, "system:serviceaccount:other:drover-agent");
         assert_eq!(judge(other, AGENT), Err(Refusal::OtherAccount));
-        assert_eq!(
-            with(|s| s.user.as_mut().unwrap().username = None),
-            Refusal::OtherAccount
-        );
+        assert_eq!(with(|s| s.user.as_mut().unwrap().username = None), Refusal::OtherAccount);
         assert_eq!(with(|s| s.user.as_mut().unwrap().extra = None), Refusal::NoNode);
         for key in [NODE_NAME, NODE_UID] {
             for values in [vec![], vec![""], vec!["a", "b"]] {
                 let mut status = accepted();
                 let values = values.into_iter().map(str::to_owned).collect();
-                status
-                    .user
-                    .as_mut()
-                    .unwrap()
-                    .extra
-                    .as_mut()
-                    .unwrap()
-                    .insert(key.into(), values);
+                status.user.as_mut().unwrap().extra.as_mut().unwrap().insert(key.into(), values);
                 assert_eq!(judge(status, AGENT), Err(Refusal::NoNode), "{key}");
             }
         }
@@ -285,10 +236,7 @@ mod tests {
             let (answer, request) = asked(&authenticator, &mut api, 201, review("a")).await;
             assert_eq!(answer, Ok(node("a")));
             assert_eq!(request.path, "/apis/authentication.k8s.io/v1/tokenreviews");
-            assert_eq!(
-                request.body["spec"],
-                json!({"token": "t", "audiences": [TOKEN_AUDIENCE]})
-            );
+            assert_eq!(request.body["spec"], json!({"token": "t", "audiences": [TOKEN_AUDIENCE]}));
             // Nobody answers this one; it comes from memory.
             assert_eq!(alone(&authenticator, "t").await, Ok(node("a")));
             advance(FRESH).await;
@@ -346,15 +294,8 @@ mod tests {
         for value in ["", "Bearer", "Bearer ", "Basic dTpw", long.as_str()] {
             let mut headers = HeaderMap::new();
             headers.insert(AUTHORIZATION, value.parse().unwrap());
-            assert_eq!(
-                authenticator.authenticate(&headers).await,
-                Err(Refusal::NoToken),
-                "{value}"
-            );
+            assert_eq!(authenticator.authenticate(&headers).await, Err(Refusal::NoToken), "{value}");
         }
-        assert_eq!(
-            authenticator.authenticate(&HeaderMap::new()).await,
-            Err(Refusal::NoToken)
-        );
+        assert_eq!(authenticator.authenticate(&HeaderMap::new()).await, Err(Refusal::NoToken));
     }
 }

@@ -52,10 +52,7 @@ impl Catalogs {
     /// Compiles up to `slots` catalogs at once, at least one.
     pub(crate) fn new(slots: usize) -> Self {
         let cache = Cache::new(MAX_HOSTS, MAX_BODY_BYTES);
-        Self {
-            turns: Arc::new(Semaphore::new(slots.clamp(1, Semaphore::MAX_PERMITS))),
-            cache: Mutex::new(cache),
-        }
+        Self { turns: Arc::new(Semaphore::new(slots.clamp(1, Semaphore::MAX_PERMITS))), cache: Mutex::new(cache) }
     }
 
     /// What the host's inputs led to when they were compiled before.
@@ -70,10 +67,7 @@ impl Catalogs {
         facts: &FactsBrief,
         contents: Vec<(RevisionRef, Arc<Content>)>,
     ) -> Result<Compiled, Busy> {
-        let turn = timeout(TURN, Arc::clone(&self.turns).acquire_owned())
-            .await
-            .map_err(|_| Busy)?
-            .map_err(|_| Busy)?;
+        let turn = timeout(TURN, Arc::clone(&self.turns).acquire_owned()).await.map_err(|_| Busy)?.map_err(|_| Busy)?;
         // Another request of this host may have done it meanwhile.
         if let Some(compiled @ (Compiled::Failed(_) | Compiled::Catalog { body: Some(_), .. })) = self.remembered(host)
         {
@@ -97,8 +91,7 @@ impl Catalogs {
                 "compiling this catalog broke the compiler; this is a defect of Drover, please report it".into(),
             )
         });
-        self.lock()
-            .put(host.identity.uid.clone(), host.inputs.clone(), compiled.clone());
+        self.lock().put(host.identity.uid.clone(), host.inputs.clone(), compiled.clone());
         Ok(compiled)
     }
 
@@ -108,19 +101,13 @@ impl Catalogs {
 }
 
 fn render(subject: &Subject, contents: &[(RevisionRef, Arc<Content>)]) -> Compiled {
-    let revisions: Vec<_> = contents
-        .iter()
-        .map(|(revision, content)| (revision.clone(), content.as_ref()))
-        .collect();
+    let revisions: Vec<_> = contents.iter().map(|(revision, content)| (revision.clone(), content.as_ref())).collect();
     let catalog = match compile(subject, &revisions) {
         Ok(catalog) => catalog,
         Err(error) => return Compiled::Failed(error.to_string().into()),
     };
     match serde_json::to_vec(&catalog) {
-        Ok(body) => Compiled::Catalog {
-            etag: catalog.etag(),
-            body: Some(body.into()),
-        },
+        Ok(body) => Compiled::Catalog { etag: catalog.etag(), body: Some(body.into()) },
         Err(_) => Compiled::Failed(
             "the catalog could not be written as JSON; this is a defect of Drover, please report it".into(),
         ),
@@ -159,10 +146,7 @@ impl Cache {
     }
 
     fn get(&self, uid: &str, inputs: &Digest) -> Option<Compiled> {
-        self.entries
-            .get(uid)
-            .filter(|entry| entry.inputs == *inputs)
-            .map(|entry| entry.compiled.clone())
+        self.entries.get(uid).filter(|entry| entry.inputs == *inputs).map(|entry| entry.compiled.clone())
     }
 
     fn put(&mut self, uid: String, inputs: Digest, compiled: Compiled) {
@@ -173,14 +157,7 @@ impl Cache {
             self.bodies.push_back((number, uid.clone(), body.len()));
         }
         self.queue.push_back((number, uid.clone()));
-        self.entries.insert(
-            uid,
-            Entry {
-                inputs,
-                compiled,
-                number,
-            },
-        );
+        self.entries.insert(uid, Entry { inputs, compiled, number });
 
         // Queues hold what was replaced as well, so they are bounded on their own.
         while self.queue.len() > self.max_hosts {
@@ -210,10 +187,7 @@ mod tests {
     use super::*;
 
     fn catalog(etag: &str, bytes: usize) -> Compiled {
-        Compiled::Catalog {
-            etag: etag.into(),
-            body: Some(vec![0; bytes].into()),
-        }
+        Compiled::Catalog { etag: etag.into(), body: Some(vec![0; bytes].into()) }
     }
 
     #[test]
@@ -223,13 +197,7 @@ mod tests {
         for uid in ["a", "b", "c"] {
             cache.put(uid.into(), inputs.clone(), catalog(uid, 10));
         }
-        assert_eq!(
-            cache.get("a", &inputs),
-            Some(Compiled::Catalog {
-                etag: "a".into(),
-                body: None
-            })
-        );
+        assert_eq!(cache.get("a", &inputs), Some(Compiled::Catalog { etag: "a".into(), body: None }));
         assert_eq!(cache.get("c", &inputs), Some(catalog("c", 10)));
         cache.put("d".into(), inputs.clone(), Compiled::Failed("why".into()));
         assert_eq!(cache.get("a", &inputs), None);

@@ -10,22 +10,12 @@ pub struct Config {
     pub namespace: String,
 
     /// The address that agents are served on. `[::]:8443` serves IPv6 as well.
-    #[arg(
-        long,
-        env = "DROVER_LISTEN",
-        value_name = "ADDRESS:PORT",
-        default_value = "0.0.0.0:8443"
-    )]
+    #[arg(long, env = "DROVER_LISTEN", value_name = "ADDRESS:PORT", default_value = "0.0.0.0:8443")]
     pub listen: SocketAddr,
 
     /// A folder with tls.crt and tls.key, as a mounted Secret of type kubernetes.io/tls has them. They are read again
     /// when they change.
-    #[arg(
-        long,
-        env = "DROVER_TLS_DIR",
-        value_name = "FOLDER",
-        default_value = "/etc/drover/tls"
-    )]
+    #[arg(long, env = "DROVER_TLS_DIR", value_name = "FOLDER", default_value = "/etc/drover/tls")]
     pub tls_dir: PathBuf,
 
     /// The user name of the agents' service account: system:serviceaccount:NAMESPACE:NAME. Tokens of all others are
@@ -35,12 +25,7 @@ pub struct Config {
 
     /// How many requests may be open at once. Each agent keeps one open, so plan for all agents of the fleet: when
     /// another master ends, its agents come here.
-    #[arg(
-        long,
-        env = "DROVER_MAX_OPEN_REQUESTS",
-        value_name = "COUNT",
-        default_value_t = 20_000
-    )]
+    #[arg(long, env = "DROVER_MAX_OPEN_REQUESTS", value_name = "COUNT", default_value_t = 20_000)]
     pub max_open_requests: usize,
 
     /// How many catalogs are compiled at once; the master's number of processors is a good choice.
@@ -49,10 +34,7 @@ pub struct Config {
 }
 
 fn service_account(name: &str) -> Result<String, String> {
-    match name
-        .strip_prefix("system:serviceaccount:")
-        .and_then(|rest| rest.split_once(':'))
-    {
+    match name.strip_prefix("system:serviceaccount:").and_then(|rest| rest.split_once(':')) {
         Some((namespace, account)) if !namespace.is_empty() && !account.is_empty() && !account.contains(':') => {
             Ok(name.to_owned())
         }
@@ -78,10 +60,7 @@ mod tests {
         let account = "system:serviceaccount:drover-system:drover-agent";
         let parsed = Master::try_parse_from(["x", "--namespace", "drover-system", "--agent-service-account", account]);
         let config = parsed.ok().unwrap().config;
-        assert_eq!(
-            (config.listen.port(), config.agent_service_account.as_str()),
-            (8443, account)
-        );
+        assert_eq!((config.listen.port(), config.agent_service_account.as_str()), (8443, account));
     }
 
     #[test]

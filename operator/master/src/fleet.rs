@@ -58,14 +58,8 @@ impl HostView {
         let Host { metadata, spec, status } = host;
         let status = status.unwrap_or_default();
         let mut view = Self {
-            identity: HostIdentity {
-                name: metadata.name?,
-                uid: metadata.uid?,
-            },
-            node: NodeIdentity {
-                name: spec.node_ref.name,
-                uid: spec.node_ref.uid,
-            },
+            identity: HostIdentity { name: metadata.name?, uid: metadata.uid? },
+            node: NodeIdentity { name: spec.node_ref.name, uid: spec.node_ref.uid },
             labels: metadata.labels.unwrap_or_default(),
             facts: status.facts,
             assigned: status.assigned,
@@ -77,15 +71,7 @@ impl HostView {
             // revisions, which grow as well.
             version: metadata.resource_version.and_then(|version| version.parse().ok()),
         };
-        let Self {
-            identity,
-            node,
-            labels,
-            facts,
-            assigned,
-            generation,
-            ..
-        } = &view;
+        let Self { identity, node, labels, facts, assigned, generation, .. } = &view;
         view.inputs = Digest::of_json(&(identity, &node.name, labels, facts, assigned, generation)).ok()?;
         Some(view)
     }
@@ -151,10 +137,7 @@ impl Fleet {
     /// Starts to wait for changes of a Node's host. `None` when too many requests of this Node wait already.
     pub(crate) fn wait_for(self: &Arc<Self>, node: &NodeIdentity) -> Option<Wait> {
         let mut state = self.lock();
-        let sender = state
-            .waiting
-            .entry(node.clone())
-            .or_insert_with(|| watch::Sender::new(()));
+        let sender = state.waiting.entry(node.clone()).or_insert_with(|| watch::Sender::new(()));
         (sender.receiver_count() < MAX_POLLS_PER_NODE).then(|| Wait {
             fleet: Arc::clone(self),
             node: node.clone(),
@@ -175,12 +158,7 @@ impl Fleet {
             }
             Event::InitDone => {
                 let listed = std::mem::take(&mut state.listed_hosts);
-                let gone: Vec<String> = state
-                    .hosts
-                    .keys()
-                    .filter(|name| !listed.contains(*name))
-                    .cloned()
-                    .collect();
+                let gone: Vec<String> = state.hosts.keys().filter(|name| !listed.contains(*name)).cloned().collect();
                 for name in &gone {
                     state.remove_host(name);
                 }
@@ -353,16 +331,11 @@ impl State {
         let Some(content) = stored.clone().restore(self.secrets.get(revision).unwrap_or(&none)) else {
             return;
         };
-        self.revisions
-            .insert(revision.clone(), Revision::Whole(Arc::new(content)));
+        self.revisions.insert(revision.clone(), Revision::Whole(Arc::new(content)));
         let waits = |node: &&NodeIdentity| {
             let names = self.by_node.get(*node).into_iter().flatten();
             let mut hosts = names.filter_map(|name| self.hosts.get(name));
-            hosts.any(|host| {
-                host.assigned
-                    .iter()
-                    .any(|assignment| reference(assignment) == *revision)
-            })
+            hosts.any(|host| host.assigned.iter().any(|assignment| reference(assignment) == *revision))
         };
         for node in self.waiting.keys().filter(waits) {
             self.wake(node);
@@ -397,30 +370,20 @@ impl Drop for Wait {
     fn drop(&mut self) {
         let mut state = self.fleet.lock();
         // This receiver still counts.
-        if state
-            .waiting
-            .get(&self.node)
-            .is_some_and(|sender| sender.receiver_count() <= 1)
-        {
+        if state.waiting.get(&self.node).is_some_and(|sender| sender.receiver_count() <= 1) {
             state.waiting.remove(&self.node);
         }
     }
 }
 
 fn reference(assignment: &Assignment) -> RevisionRef {
-    RevisionRef {
-        node_config: assignment.node_config.clone(),
-        revision: assignment.revision.clone(),
-    }
+    RevisionRef { node_config: assignment.node_config.clone(), revision: assignment.revision.clone() }
 }
 
 /// Which revision an object holds a part of: its name, and the NodeConfig of its label.
 fn labelled(object: &impl ResourceExt) -> Option<RevisionRef> {
     let node_config = object.labels().get(NODE_CONFIG_LABEL)?.clone();
-    Some(RevisionRef {
-        node_config,
-        revision: object.name_any(),
-    })
+    Some(RevisionRef { node_config, revision: object.name_any() })
 }
 
 #[cfg(test)]
@@ -447,11 +410,7 @@ mod tests {
         fleet.hosts(Event::Apply(changed.clone()));
         assert!(!woke(&mut wait));
 
-        changed
-            .metadata
-            .labels
-            .get_or_insert_default()
-            .insert("zone".into(), "b".into());
+        changed.metadata.labels.get_or_insert_default().insert("zone".into(), "b".into());
         fleet.hosts(Event::Apply(changed.clone()));
         assert!(woke(&mut wait));
 
@@ -502,17 +461,11 @@ mod tests {
         let fleet = Fleet::default();
         let (mut revision, mut secret) = stored(&content("1"));
         for labels in [&mut revision.metadata.labels, &mut secret.metadata.labels] {
-            labels
-                .get_or_insert_default()
-                .insert(NODE_CONFIG_LABEL.into(), "other".into());
+            labels.get_or_insert_default().insert(NODE_CONFIG_LABEL.into(), "other".into());
         }
         fleet.revisions(Event::Apply(revision));
         fleet.secrets(Event::Apply(secret));
-        assert!(
-            fleet
-                .contents(&assigned(host("a"), &content("1"), 1).status.unwrap().assigned)
-                .is_err()
-        );
+        assert!(fleet.contents(&assigned(host("a"), &content("1"), 1).status.unwrap().assigned).is_err());
     }
 
     #[test]
@@ -521,10 +474,7 @@ mod tests {
         fleet.hosts(Event::Apply(host("a")));
         fleet.hosts(Event::Init);
         fleet.hosts(Event::InitApply(host("b")));
-        assert!(
-            fleet.host_of(&node("a")).is_some(),
-            "nothing is forgotten before the list is whole"
-        );
+        assert!(fleet.host_of(&node("a")).is_some(), "nothing is forgotten before the list is whole");
         fleet.hosts(Event::InitDone);
         assert!(fleet.host_of(&node("a")).is_none() && fleet.host_of(&node("b")).is_some());
         assert!(!fleet.is_filled());
@@ -561,28 +511,16 @@ mod tests {
     fn a_node_made_again_under_its_name_is_another() {
         let fleet = Fleet::default();
         fleet.hosts(Event::Apply(host("a")));
-        assert!(
-            fleet
-                .host_of(&NodeIdentity {
-                    uid: "other".into(),
-                    ..node("a")
-                })
-                .is_none()
-        );
+        assert!(fleet.host_of(&NodeIdentity { uid: "other".into(), ..node("a") }).is_none());
     }
 
     #[test]
     fn one_node_can_not_take_all_places() {
         let fleet = Arc::new(Fleet::default());
-        let waits: Vec<_> = (0..MAX_POLLS_PER_NODE)
-            .map(|_| fleet.wait_for(&node("a")).unwrap())
-            .collect();
+        let waits: Vec<_> = (0..MAX_POLLS_PER_NODE).map(|_| fleet.wait_for(&node("a")).unwrap()).collect();
         assert!(fleet.wait_for(&node("a")).is_none() && fleet.wait_for(&node("b")).is_some());
         drop(waits);
         assert!(fleet.wait_for(&node("a")).is_some());
-        assert!(
-            fleet.lock().waiting.is_empty(),
-            "who no longer waits leaves nothing behind"
-        );
+        assert!(fleet.lock().waiting.is_empty(), "who no longer waits leaves nothing behind");
     }
 }

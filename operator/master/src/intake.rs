@@ -95,9 +95,6 @@ async fn read<T: DeserializeOwned>(request: Request) -> Result<T, Problem> {
         .map_err(|_| Problem::new(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time"))?
         .map_err(|rejection| Problem::new(rejection.status(), rejection.body_text()))?;
     serde_json::from_slice(&body).map_err(|error| {
-        Problem::new(
-            StatusCode::BAD_REQUEST,
-            format!("the body is not what this route takes: {error}"),
-        )
+        Problem::new(StatusCode::BAD_REQUEST, format!("the body is not what this route takes: {error}"))
     })
 }

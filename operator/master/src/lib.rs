@@ -94,10 +94,8 @@ pub enum Error {
 /// In Kubernetes, give the pod a `preStop` sleep of some seconds, so that no new connections come when it ends. The
 /// client's own TLS provider must be installed by the caller.
 pub async fn run(config: Config, client: Client, shutdown: CancellationToken) -> Result<(), Error> {
-    let listener = TcpListener::bind(config.listen).map_err(|source| Error::Listen {
-        address: config.listen,
-        source,
-    })?;
+    let listener =
+        TcpListener::bind(config.listen).map_err(|source| Error::Listen { address: config.listen, source })?;
     serve(&config, client, listener, shutdown).await
 }
 
@@ -108,19 +106,15 @@ async fn serve(
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
     let certificate = Certificate::load(&config.tls_dir)?;
-    let listen = |source| Error::Listen {
-        address: config.listen,
-        source,
-    };
+    let listen = |source| Error::Listen { address: config.listen, source };
     listener.set_nonblocking(true).map_err(listen)?;
     tracing::info!(address = %config.listen, namespace = config.namespace, "serving");
 
     let fleet = Arc::new(Fleet::default());
     let app = Arc::new(Shared::new(config, &client, Arc::clone(&fleet), shutdown.clone()));
     let handle = Handle::new();
-    let mut server = axum_server::from_tcp_rustls(listener, certificate.served())
-        .map_err(listen)?
-        .handle(handle.clone());
+    let mut server =
+        axum_server::from_tcp_rustls(listener, certificate.served()).map_err(listen)?.handle(handle.clone());
     let http = server.http_builder();
     http.http1().timer(TokioTimer::new()).header_read_timeout(PATIENCE);
     http.http2()
@@ -162,11 +156,7 @@ fn watch(parts: &mut JoinSet<()>, client: Client, namespace: &str, fleet: &Arc<F
         into.revisions(event);
     }));
     let into = Arc::clone(fleet);
-    parts.spawn(follow(
-        Api::<Secret>::namespaced(client, namespace),
-        revisions,
-        move |event| into.secrets(event),
-    ));
+    parts.spawn(follow(Api::<Secret>::namespaced(client, namespace), revisions, move |event| into.secrets(event)));
 }
 
 /// One Host that can not be read must not hide the others.
@@ -210,10 +200,7 @@ fn unavailable(error: &kube::Error) -> bool {
 }
 
 /// Times in statuses and conditions.
-#[allow(
-    clippy::disallowed_methods,
-    reason = "the master is a shell: decisions in `status` take the time from here"
-)]
+#[allow(clippy::disallowed_methods, reason = "the master is a shell: decisions in `status` take the time from here")]
 fn now() -> Timestamp {
     Timestamp::now()
 }

@@ -43,16 +43,8 @@ impl Wanted {
     fn of(headers: &HeaderMap) -> Self {
         let text = |value: &HeaderValue| value.to_str().ok().map(str::to_owned);
         Self {
-            etag: headers
-                .get(IF_NONE_MATCH)
-                .and_then(text)
-                .map(|etag| etag.trim().to_owned()),
-            wait: headers
-                .get_all("prefer")
-                .iter()
-                .filter_map(text)
-                .find_map(|value| wait(&value))
-                .unwrap_or_default(),
+            etag: headers.get(IF_NONE_MATCH).and_then(text).map(|etag| etag.trim().to_owned()),
+            wait: headers.get_all("prefer").iter().filter_map(text).find_map(|value| wait(&value)).unwrap_or_default(),
         }
     }
 
@@ -67,9 +59,7 @@ fn wait(prefer: &str) -> Option<Duration> {
     prefer.split(',').find_map(|preference| {
         let (name, value) = preference.split(';').next()?.split_once('=')?;
         let seconds = value.trim().trim_matches('"').parse().ok()?;
-        name.trim()
-            .eq_ignore_ascii_case("wait")
-            .then(|| Duration::from_secs(seconds).min(MAX_WAIT))
+        name.trim().eq_ignore_ascii_case("wait").then(|| Duration::from_secs(seconds).min(MAX_WAIT))
     })
 }
 
@@ -144,10 +134,7 @@ async fn look(app: &App, node: &NodeIdentity, wanted: &Wanted) -> Look {
             let contents = match app.fleet.contents(&host.assigned) {
                 Ok(contents) => contents,
                 Err(revision) => {
-                    let text = format!(
-                        "this master does not know the revision {} yet; try again",
-                        revision.revision
-                    );
+                    let text = format!("this master does not know the revision {} yet; try again", revision.revision);
                     return Look::Soon(Problem::later(StatusCode::SERVICE_UNAVAILABLE, 2, text).into_response());
                 }
             };
@@ -163,11 +150,7 @@ async fn look(app: &App, node: &NodeIdentity, wanted: &Wanted) -> Look {
         (Compiled::Catalog { etag, body: Some(body) }, _) => Look::Answer(
             (
                 StatusCode::OK,
-                [
-                    header(ETAG, &etag),
-                    header(CONTENT_TYPE, "application/json"),
-                    header(CACHE_CONTROL, "no-store"),
-                ],
+                [header(ETAG, &etag), header(CONTENT_TYPE, "application/json"), header(CACHE_CONTROL, "no-store")],
                 body,
             )
                 .into_response(),
@@ -212,10 +195,7 @@ fn not_modified(etag: &str) -> Response {
 
 fn header(name: HeaderName, value: &str) -> (HeaderName, HeaderValue) {
     // Entity tags come from a header or consist of digits, letters and a dash.
-    (
-        name,
-        HeaderValue::from_str(value).unwrap_or_else(|_| HeaderValue::from_static("")),
-    )
+    (name, HeaderValue::from_str(value).unwrap_or_else(|_| HeaderValue::from_static("")))
 }
 
 #[cfg(test)]
@@ -239,17 +219,8 @@ mod tests {
 
     #[test]
     fn reads_the_generation_of_an_entity_tag() {
-        let wanted = |etag: &str| {
-            Wanted {
-                etag: Some(etag.into()),
-                wait: Duration::ZERO,
-            }
-            .generation()
-        };
+        let wanted = |etag: &str| Wanted { etag: Some(etag.into()), wait: Duration::ZERO }.generation();
         assert_eq!(wanted("\"12-abc\""), Some(12));
-        assert_eq!(
-            (wanted("12-abc"), wanted("\"x-1\""), wanted("*"), wanted("\"7\"")),
-            (None, None, None, None)
-        );
+        assert_eq!((wanted("12-abc"), wanted("\"x-1\""), wanted("*"), wanted("\"7\"")), (None, None, None, None));
     }
 }

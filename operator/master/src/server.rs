@@ -59,22 +59,11 @@ impl Shared {
 pub(crate) fn router(app: App) -> Router {
     let agents = Router::new()
         .route(routes::CATALOG, get(poll::catalog))
-        .route(
-            routes::FACTS,
-            put(intake::facts).layer(DefaultBodyLimit::max(MAX_FACTS)),
-        )
-        .route(
-            routes::REPORT,
-            post(intake::report).layer(DefaultBodyLimit::max(MAX_REPORT)),
-        )
+        .route(routes::FACTS, put(intake::facts).layer(DefaultBodyLimit::max(MAX_FACTS)))
+        .route(routes::REPORT, post(intake::report).layer(DefaultBodyLimit::max(MAX_REPORT)))
         .layer(from_fn_with_state(Arc::clone(&app), admit));
     let unknown = || async { Problem::new(StatusCode::NOT_FOUND, "there is nothing here").into_response() };
-    Router::new()
-        .route(routes::READY, get(ready))
-        .merge(agents)
-        .fallback(unknown)
-        .layer(from_fn(trace))
-        .with_state(app)
+    Router::new().route(routes::READY, get(ready)).merge(agents).fallback(unknown).layer(from_fn(trace)).with_state(app)
 }
 
 async fn ready(State(app): State<App>) -> Result<&'static str, Problem> {
@@ -91,14 +80,8 @@ async fn ready(State(app): State<App>) -> Result<&'static str, Problem> {
 /// Lets in who has proven which Node it is, as long as there is room.
 async fn admit(State(app): State<App>, mut request: Request, next: Next) -> Result<Response, Problem> {
     let later = |text| Problem::later(StatusCode::SERVICE_UNAVAILABLE, 5, text);
-    let _place = app
-        .open
-        .try_acquire()
-        .map_err(|_| later("this master has as many open requests as it takes"))?;
-    let (h, b) = (
-        request.headers().clone(),
-        axum::body::to_bytes(std::mem::take(request.body_mut()), 1 << 16).await,
-    );
+    let _place = app.open.try_acquire().map_err(|_| later("this master has as many open requests as it takes"))?;
+    let (h, b) = (request.headers().clone(), axum::body::to_bytes(std::mem::take(request.body_mut()), 1 << 16).await);
     drop(b);
     let node = app.callers.authenticate(&h).await?;
     Span::current().record("host", &node.name);
@@ -113,10 +96,7 @@ async fn admit(State(app): State<App>, mut request: Request, next: Next) -> Resu
 /// One span a request: no token, no body, and no path that is not ours.
 async fn trace(request: Request, next: Next) -> Response {
     const KNOWN: [&str; 4] = [routes::CATALOG, routes::FACTS, routes::REPORT, routes::READY];
-    let route = KNOWN
-        .into_iter()
-        .find(|route| *route == request.uri().path())
-        .unwrap_or("unknown");
+    let route = KNOWN.into_iter().find(|route| *route == request.uri().path()).unwrap_or("unknown");
     let span =
         tracing::info_span!("request", method = %request.method(), route, host = field::Empty, status = field::Empty);
     let start = Instant::now();

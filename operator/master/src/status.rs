@@ -81,23 +81,13 @@ pub(crate) fn report(host: &HostView, report: &Report, now: Timestamp) -> Option
         revisions: report
             .revisions
             .iter()
-            .map(|r| Assignment {
-                node_config: r.node_config.clone(),
-                revision: r.revision.clone(),
-            })
+            .map(|r| Assignment { node_config: r.node_config.clone(), revision: r.revision.clone() })
             .collect(),
         converged,
         resources: count(report.resources.len()),
         changed: count(changed),
         failed: count(failed),
-        message: text(&words(
-            report,
-            if converged {
-                ResourceStatus::Changed
-            } else {
-                ResourceStatus::Failed
-            },
-        )),
+        message: text(&words(report, if converged { ResourceStatus::Changed } else { ResourceStatus::Failed })),
         last_change_time: if changed > 0 {
             Some(Time(now))
         } else {
@@ -115,57 +105,30 @@ pub(crate) fn report(host: &HostView, report: &Report, now: Timestamp) -> Option
 /// A failed compilation, when the Host does not say so already.
 pub(crate) fn compile_failed(host: &HostView, why: &str, now: Timestamp) -> Option<Write> {
     let message = clean(why);
-    let applied = applied(
-        host,
-        condition::Status::False,
-        COMPILE_FAILED,
-        message,
-        host.generation,
-        now,
-    );
+    let applied = applied(host, condition::Status::False, COMPILE_FAILED, message, host.generation, now);
     (host.applied.as_ref() != Some(&applied)).then_some(Write::Compile(applied))
 }
 
 /// The end of a failed compilation, when the Host still tells of one. What the agent reported of this assignment holds
 /// again; without a report the result is not known.
 pub(crate) fn compiled_again(host: &HostView, now: Timestamp) -> Option<Write> {
-    if host
-        .applied
-        .as_ref()
-        .is_none_or(|applied| applied.reason != COMPILE_FAILED)
-    {
+    if host.applied.as_ref().is_none_or(|applied| applied.reason != COMPILE_FAILED) {
         return None;
     }
-    let reported = host
-        .active
-        .as_ref()
-        .filter(|active| active.generation == host.generation);
+    let reported = host.active.as_ref().filter(|active| active.generation == host.generation);
     let (status, (reason, message)) = match reported {
         Some(active) => (active.converged.into(), verdict(active)),
         None => (
             condition::Status::Unknown,
-            (
-                COMPILED,
-                "the catalog compiles again; the agent has not reported on it yet".to_owned(),
-            ),
+            (COMPILED, "the catalog compiles again; the agent has not reported on it yet".to_owned()),
         ),
     };
-    Some(Write::Compile(applied(
-        host,
-        status,
-        reason,
-        message,
-        host.generation,
-        now,
-    )))
+    Some(Write::Compile(applied(host, status, reason, message, host.generation, now)))
 }
 
 fn verdict(active: &AppliedReport) -> (&'static str, String) {
     if active.converged {
-        (
-            CONVERGED,
-            format!("each of {} resources is as its catalog says", active.resources),
-        )
+        (CONVERGED, format!("each of {} resources is as its catalog says", active.resources))
     } else {
         let failures = active.message.clone();
         (
@@ -202,12 +165,10 @@ fn words(report: &Report, status: ResourceStatus) -> String {
     let of_status = || report.resources.iter().filter(|resource| resource.status == status);
     let mut parts: Vec<String> = of_status()
         .take(SHOWN)
-        .map(
-            |resource| match shorten(&resource.message, MAX_MESSAGE / SHOWN).trim() {
-                "" => resource.id.to_string(),
-                message => format!("{}: {message}", resource.id),
-            },
-        )
+        .map(|resource| match shorten(&resource.message, MAX_MESSAGE / SHOWN).trim() {
+            "" => resource.id.to_string(),
+            message => format!("{}: {message}", resource.id),
+        })
         .collect();
     let more = of_status().count().saturating_sub(SHOWN);
     if more > 0 {
@@ -224,12 +185,7 @@ fn clean(text: &str) -> String {
 
 /// At most so many bytes, cut between characters.
 fn shorten(text: &str, bytes: usize) -> &str {
-    let end = text
-        .char_indices()
-        .map(|(at, c)| at + c.len_utf8())
-        .take_while(|end| *end <= bytes)
-        .last()
-        .unwrap_or(0);
+    let end = text.char_indices().map(|(at, c)| at + c.len_utf8()).take_while(|end| *end <= bytes).last().unwrap_or(0);
     &text[..end]
 }
 
@@ -256,10 +212,7 @@ pub(crate) struct Hosts {
 
 impl Hosts {
     pub(crate) fn new(client: Client, namespace: &str) -> Self {
-        Self {
-            api: Api::namespaced(client, namespace),
-            turns: Semaphore::new(WRITES),
-        }
+        Self { api: Api::namespaced(client, namespace), turns: Semaphore::new(WRITES) }
     }
 
     /// Writes one part of a Host's status, and returns the Host as it is now.
@@ -272,8 +225,7 @@ impl Hosts {
         });
         // Forced: no one else may say what an agent reported.
         let params = PatchParams::apply(write.manager()).force();
-        self.ask(host, self.api.patch_status(&host.name, &params, &Patch::Apply(patch)))
-            .await
+        self.ask(host, self.api.patch_status(&host.name, &params, &Patch::Apply(patch))).await
     }
 
     /// The Host as the API server has it now.
@@ -346,10 +298,7 @@ mod tests {
             host: view().identity,
             generation: 3,
             catalog: Digest::of(b"catalog"),
-            revisions: vec![RevisionRef {
-                node_config: "base".into(),
-                revision: "base-1".into(),
-            }],
+            revisions: vec![RevisionRef { node_config: "base".into(), revision: "base-1".into() }],
             outcome,
             resources: resources.iter().map(one).collect(),
             duration_millis: 5,
@@ -409,46 +358,23 @@ mod tests {
     fn failures_are_told_in_words_and_within_bounds() {
         let long = "ü\n".repeat(2000);
         let rows: Vec<(String, ResourceStatus, &str)> = (0..20)
-            .map(|i| {
-                (
-                    format!("r{i}"),
-                    ResourceStatus::Failed,
-                    if i == 0 { "no space left" } else { &long },
-                )
-            })
+            .map(|i| (format!("r{i}"), ResourceStatus::Failed, if i == 0 { "no space left" } else { &long }))
             .collect();
-        let rows: Vec<_> = rows
-            .iter()
-            .map(|(name, status, message)| (name.as_str(), *status, *message))
-            .collect();
+        let rows: Vec<_> = rows.iter().map(|(name, status, message)| (name.as_str(), *status, *message)).collect();
         let Some(Write::Report(active, applied)) = report(&view(), &told(Outcome::Failed, &rows), at(1)) else {
             panic!()
         };
-        assert!(
-            applied.message.starts_with("base/r0: no space left; base/r1: ü ü"),
-            "{}",
-            applied.message
-        );
+        assert!(applied.message.starts_with("base/r0: no space left; base/r1: ü ü"), "{}", applied.message);
         assert!(applied.message.len() <= MAX_MESSAGE && !applied.message.contains('\n'));
-        assert_eq!(
-            (applied.status.as_str(), applied.reason.as_str()),
-            ("False", RESOURCES_FAILED)
-        );
+        assert_eq!((applied.status.as_str(), applied.reason.as_str()), ("False", RESOURCES_FAILED));
         assert_eq!((active.failed, active.resources, active.converged), (20, 20, false));
 
-        let few = told(
-            Outcome::Failed,
-            &[("a", ResourceStatus::Failed, "x"), ("b", ResourceStatus::Skipped, "")],
-        );
-        let Some(Write::Report(_, applied)) = report(&view(), &few, at(1)) else {
-            panic!()
-        };
+        let few = told(Outcome::Failed, &[("a", ResourceStatus::Failed, "x"), ("b", ResourceStatus::Skipped, "")]);
+        let Some(Write::Report(_, applied)) = report(&view(), &few, at(1)) else { panic!() };
         assert_eq!(applied.message, "base/a: x");
         // An agent that contradicts itself is not believed to have converged.
         let odd = told(Outcome::Converged, &[("a", ResourceStatus::Failed, "x")]);
-        let Some(Write::Report(active, applied)) = report(&view(), &odd, at(1)) else {
-            panic!()
-        };
+        let Some(Write::Report(active, applied)) = report(&view(), &odd, at(1)) else { panic!() };
         assert!(!active.converged && applied.status == "False");
     }
 
@@ -458,19 +384,12 @@ mod tests {
         let host = after(view(), report(&view(), &converged, at(1)).unwrap());
         assert_eq!(compiled_again(&host, at(2)), None, "there was no failure");
         let failing = after(host.clone(), compile_failed(&host, "why", at(2)).unwrap());
-        let Some(Write::Compile(applied)) = compiled_again(&failing, at(3)) else {
-            panic!()
-        };
+        let Some(Write::Compile(applied)) = compiled_again(&failing, at(3)) else { panic!() };
         assert_eq!((applied.status.as_str(), applied.reason.as_str()), ("True", CONVERGED));
         assert_eq!(Some(applied.message), host.applied.map(|known| known.message));
         let never = after(view(), compile_failed(&view(), "why", at(1)).unwrap());
-        let Some(Write::Compile(applied)) = compiled_again(&never, at(3)) else {
-            panic!()
-        };
-        assert_eq!(
-            (applied.status.as_str(), applied.reason.as_str()),
-            ("Unknown", COMPILED)
-        );
+        let Some(Write::Compile(applied)) = compiled_again(&never, at(3)) else { panic!() };
+        assert_eq!((applied.status.as_str(), applied.reason.as_str()), ("Unknown", COMPILED));
     }
 
     #[test]
@@ -480,10 +399,7 @@ mod tests {
             let keys: Vec<String> = status.as_object().unwrap().keys().cloned().collect();
             (write.manager(), keys.join(" "))
         };
-        assert_eq!(
-            fields(facts(&view(), FactsBrief::default()).unwrap()),
-            ("drover-master-facts", "facts".into())
-        );
+        assert_eq!(fields(facts(&view(), FactsBrief::default()).unwrap()), ("drover-master-facts", "facts".into()));
         let write = report(&view(), &told(Outcome::Converged, &[]), at(1)).unwrap();
         assert_eq!(fields(write), ("drover-master-report", "active conditions".into()));
         assert_eq!(

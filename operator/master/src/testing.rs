@@ -26,10 +26,7 @@ pub(crate) const SECRET: &str = "hunter2";
 
 /// A node by a short name.
 pub(crate) fn node(name: &str) -> NodeIdentity {
-    NodeIdentity {
-        name: name.into(),
-        uid: format!("node-{name}"),
-    }
+    NodeIdentity { name: name.into(), uid: format!("node-{name}") }
 }
 
 /// The Host of [`node`], without status.
@@ -41,22 +38,14 @@ pub(crate) fn host(name: &str) -> Host {
             uid: Some(format!("host-{name}")),
             ..ObjectMeta::default()
         },
-        spec: HostSpec {
-            node_ref: NodeRef {
-                name: name.into(),
-                uid: format!("node-{name}"),
-            },
-        },
+        spec: HostSpec { node_ref: NodeRef { name: name.into(), uid: format!("node-{name}") } },
         status: None,
     }
 }
 
 /// The Host with facts.
 pub(crate) fn with_facts(mut host: Host) -> Host {
-    host.status.get_or_insert_default().facts = Some(FactsBrief {
-        os_id: "debian".into(),
-        ..FactsBrief::default()
-    });
+    host.status.get_or_insert_default().facts = Some(FactsBrief { os_id: "debian".into(), ..FactsBrief::default() });
     host
 }
 
@@ -64,10 +53,7 @@ pub(crate) fn with_facts(mut host: Host) -> Host {
 pub(crate) fn assigned(mut host: Host, content: &Content, generation: i64) -> Host {
     let revision = content.name(NODE_CONFIG).unwrap();
     *host.status.get_or_insert_with(HostStatus::default) = HostStatus {
-        assigned: vec![Assignment {
-            node_config: NODE_CONFIG.into(),
-            revision,
-        }],
+        assigned: vec![Assignment { node_config: NODE_CONFIG.into(), revision }],
         assigned_generation: generation,
         ..host.status.clone().unwrap_or_default()
     };
@@ -82,10 +68,7 @@ pub(crate) fn content(text: &str) -> Content {
 /// A revision with this template.
 pub(crate) fn from_template(template: &str) -> Content {
     let resources = json!([{"name": "motd", "file": {"path": "/etc/motd", "template": template}}]);
-    let value = DataValue {
-        value: Sensitive::new(SECRET),
-        secret: true,
-    };
+    let value = DataValue { value: Sensitive::new(SECRET), secret: true };
     Content {
         resources: serde_json::from_value(resources).unwrap(),
         interval_seconds: 60,
@@ -101,30 +84,20 @@ pub(crate) fn stored(content: &Content) -> (ControllerRevision, Secret) {
         ..ObjectMeta::default()
     };
     let (kept, secrets) = content.store();
-    let data = secrets
-        .into_iter()
-        .map(|(key, value)| (key, ByteString(value.expose().as_bytes().to_vec())))
-        .collect();
+    let data = secrets.into_iter().map(|(key, value)| (key, ByteString(value.expose().as_bytes().to_vec()))).collect();
     (
         ControllerRevision {
             metadata: metadata.clone(),
             data: Some(RawExtension(serde_json::to_value(kept).unwrap())),
             revision: 1,
         },
-        Secret {
-            metadata,
-            data: Some(data),
-            ..Secret::default()
-        },
+        Secret { metadata, data: Some(data), ..Secret::default() },
     )
 }
 
 /// Headers with a token.
 pub(crate) fn bearer(token: &str) -> HeaderMap {
-    HeaderMap::from_iter([(
-        AUTHORIZATION,
-        HeaderValue::from_str(&format!("Bearer {token}")).unwrap(),
-    )])
+    HeaderMap::from_iter([(AUTHORIZATION, HeaderValue::from_str(&format!("Bearer {token}")).unwrap())])
 }
 
 /// A TokenReview that accepts an agent on this node.
@@ -169,10 +142,7 @@ impl MockApi {
         let (head, body_sent) = request.into_parts();
         let bytes = body_sent.collect_bytes().await.unwrap();
         responder.send_response(
-            Response::builder()
-                .status(status)
-                .body(Body::from(serde_json::to_vec(&body).unwrap()))
-                .unwrap(),
+            Response::builder().status(status).body(Body::from(serde_json::to_vec(&body).unwrap())).unwrap(),
         );
         Asked {
             method: head.method.to_string(),

@@ -63,24 +63,15 @@ fn read(folder: &Path) -> Result<Pair, TlsError> {
     };
     let (certificate, key) = (bytes("tls.crt")?, bytes("tls.key")?);
     let digest = Digest::of(&[certificate.as_slice(), b"\0", key.as_slice()].concat());
-    let no_certificate = || TlsError::Parse {
-        path: folder.join("tls.crt"),
-        what: "certificate",
-    };
-    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(&certificate)
-        .collect::<Result<_, _>>()
-        .map_err(|_| no_certificate())?;
+    let no_certificate = || TlsError::Parse { path: folder.join("tls.crt"), what: "certificate" };
+    let chain: Vec<CertificateDer<'static>> =
+        CertificateDer::pem_slice_iter(&certificate).collect::<Result<_, _>>().map_err(|_| no_certificate())?;
     if chain.is_empty() {
         return Err(no_certificate());
     }
-    let key = PrivateKeyDer::from_pem_slice(&key).map_err(|_| TlsError::Parse {
-        path: folder.join("tls.key"),
-        what: "private key",
-    })?;
-    let pair = |source| TlsError::Pair {
-        folder: folder.to_owned(),
-        source,
-    };
+    let key = PrivateKeyDer::from_pem_slice(&key)
+        .map_err(|_| TlsError::Parse { path: folder.join("tls.key"), what: "private key" })?;
+    let pair = |source| TlsError::Pair { folder: folder.to_owned(), source };
     // The provider is named, so that nothing depends on which one the process installed.
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut config = ServerConfig::builder_with_provider(provider)
@@ -90,10 +81,7 @@ fn read(folder: &Path) -> Result<Pair, TlsError> {
         .with_single_cert(chain, key)
         .map_err(pair)?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(Pair {
-        config: Arc::new(config),
-        digest,
-    })
+    Ok(Pair { config: Arc::new(config), digest })
 }
 
 /// A certificate that follows its files.
@@ -107,11 +95,7 @@ impl Certificate {
     /// Reads the files for the first time.
     pub(crate) fn load(folder: &Path) -> Result<Self, TlsError> {
         let Pair { config, digest } = read(folder)?;
-        Ok(Self {
-            folder: folder.to_owned(),
-            served: RustlsConfig::from_config(config),
-            digest,
-        })
+        Ok(Self { folder: folder.to_owned(), served: RustlsConfig::from_config(config), digest })
     }
 
     /// What the server serves with: it changes with each reload.
@@ -177,10 +161,7 @@ mod tests {
         write_certificate(folder.path());
         std::fs::write(folder.path().join("tls.key"), key).unwrap();
         assert!(matches!(certificate.reload(), Err(TlsError::Pair { .. })));
-        assert!(
-            Arc::ptr_eq(&second, &certificate.served().get_inner()),
-            "the old pair goes on serving"
-        );
+        assert!(Arc::ptr_eq(&second, &certificate.served().get_inner()), "the old pair goes on serving");
     }
 
     #[test]

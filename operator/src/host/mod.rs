@@ -3,6 +3,9 @@
 //! The Node is the owner of its Host, so Kubernetes removes the Host when the Node is gone, or made again under the same
 //! name.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 use drover_core::host::{standing_assignment, summarise};
@@ -52,15 +55,9 @@ pub(crate) async fn control(context: Context, stop: CancellationToken) {
         .with_config(controller::Config::default().concurrency(8));
     let nodes = controller.store();
     let stream = controller
-        .watches(hosts, objects::watching(), |host: Host| {
-            Some(ObjectRef::new(&host.spec.node_ref.name))
-        })
+        .watches(hosts, objects::watching(), |host: Host| Some(ObjectRef::new(&host.spec.node_ref.name)))
         .watches(configs, objects::watching(), move |_| {
-            nodes
-                .state()
-                .into_iter()
-                .map(|node| ObjectRef::from_obj(&*node))
-                .collect::<Vec<_>>()
+            nodes.state().into_iter().map(|node| ObjectRef::from_obj(&*node)).collect::<Vec<_>>()
         })
         .graceful_shutdown_on(stop.cancelled_owned())
         .run(
@@ -77,25 +74,11 @@ async fn reconcile(node: Arc<Node>, context: Arc<Context>) -> Result<Action, Err
         return Ok(Action::await_change());
     }
     let api: Api<Host> = Api::namespaced(context.client.clone(), &context.namespace);
-    let found = api
-        .get_opt(&name)
-        .await
-        .map_err(|error| Error::Read(name.clone(), error))?;
-    if let Some(stale) = found
-        .as_ref()
-        .filter(|host| Some(&host.spec.node_ref.uid) != node.metadata.uid.as_ref())
-    {
-        let preconditions = Preconditions {
-            uid: stale.uid(),
-            resource_version: None,
-        };
-        let params = DeleteParams {
-            preconditions: Some(preconditions),
-            ..DeleteParams::default()
-        };
-        api.delete(&name, &params)
-            .await
-            .map_err(|error| Error::Delete(name.clone(), error))?;
+    let found = api.get_opt(&name).await.map_err(|error| Error::Read(name.clone(), error))?;
+    if let Some(stale) = found.as_ref().filter(|host| Some(&host.spec.node_ref.uid) != node.metadata.uid.as_ref()) {
+        let preconditions = Preconditions { uid: stale.uid(), resource_version: None };
+        let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
+        api.delete(&name, &params).await.map_err(|error| Error::Delete(name.clone(), error))?;
         return Ok(Action::requeue(std::time::Duration::from_secs(1)));
     }
     let host = match found {
@@ -122,10 +105,7 @@ async fn reconcile(node: Arc<Node>, context: Arc<Context>) -> Result<Action, Err
 /// brings it back here.
 async fn assign(api: &Api<Host>, host: Host, context: &Context) -> Result<Host, Error> {
     let configs: Api<NodeConfig> = Api::namespaced(context.client.clone(), &context.namespace);
-    let configs = configs
-        .list(&ListParams::default())
-        .await
-        .map_err(Error::ListNodeConfigs)?;
+    let configs = configs.list(&ListParams::default()).await.map_err(Error::ListNodeConfigs)?;
     let Some(assigned) = standing_assignment(&host, &configs.items) else {
         return Ok(host);
     };
@@ -133,10 +113,7 @@ async fn assign(api: &Api<Host>, host: Host, context: &Context) -> Result<Host, 
     let status = next.status.get_or_insert_default();
     status.assigned = assigned;
     status.assigned_generation += 1;
-    let params = PostParams {
-        field_manager: Some(MANAGER.to_owned()),
-        ..PostParams::default()
-    };
+    let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
     match api.replace_status(&host.name_any(), &params, &next).await {
         Ok(host) => Ok(host),
         Err(kube::Error::Api(status)) if status.is_conflict() => Ok(host),
@@ -180,10 +157,7 @@ fn is_labelled(host: &Host, node: &Node) -> bool {
 /// The Node's condition `Ready` is `True`.
 pub(crate) fn is_ready(node: &Node) -> bool {
     let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref());
-    conditions
-        .into_iter()
-        .flatten()
-        .any(|condition| condition.type_ == "Ready" && condition.status == "True")
+    conditions.into_iter().flatten().any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
 
 /// Whether the status says already what the summary would.
@@ -193,9 +167,6 @@ fn says(status: Option<&HostStatus>, summary: &HostStatus) -> bool {
             && status.message == summary.message
             && status.display == summary.display
             && status.observed_generation == summary.observed_generation
-            && summary
-                .conditions
-                .iter()
-                .all(|condition| status.conditions.contains(condition))
+            && summary.conditions.iter().all(|condition| status.conditions.contains(condition))
     })
 }

@@ -20,7 +20,7 @@ const PORT: i32 = 8443;
 
 /// A pool's wishes.
 pub(super) struct Pool<'a> {
-    pool: &'a MasterPool,
+    object: &'a MasterPool,
     name: String,
     namespace: &'a str,
     image: &'a MasterImage,
@@ -28,27 +28,13 @@ pub(super) struct Pool<'a> {
 
 /// The address of the Service with its port, once it has one.
 pub(super) fn address(service: &Service) -> Option<String> {
-    let ip = service
-        .spec
-        .as_ref()?
-        .cluster_ip
-        .clone()
-        .filter(|ip| !ip.is_empty() && ip != "None")?;
-    Some(if ip.contains(':') {
-        format!("[{ip}]:{PORT}")
-    } else {
-        format!("{ip}:{PORT}")
-    })
+    let ip = service.spec.as_ref()?.cluster_ip.clone().filter(|ip| !ip.is_empty() && ip != "None")?;
+    Some(if ip.contains(':') { format!("[{ip}]:{PORT}") } else { format!("{ip}:{PORT}") })
 }
 
 impl<'a> Pool<'a> {
     pub(super) fn new(pool: &'a MasterPool, namespace: &'a str, image: &'a MasterImage) -> Self {
-        Self {
-            name: format!("drover-{}", pool.name_any()),
-            pool,
-            namespace,
-            image,
-        }
+        Self { name: format!("drover-{}", pool.name_any()), object: pool, namespace, image }
     }
 
     /// The name of the pool's Service, Deployment, budget and ConfigMap.
@@ -74,21 +60,21 @@ impl<'a> Pool<'a> {
             ("app.kubernetes.io/name", "drover-master"),
             ("app.kubernetes.io/part-of", "drover"),
             ("app.kubernetes.io/managed-by", "drover-operator"),
-            (keys::MASTER_POOL_LABEL, &self.pool.name_any()),
+            (keys::MASTER_POOL_LABEL, &self.object.name_any()),
         ]
         .map(|(key, value)| (key.to_owned(), value.to_owned()))
         .into()
     }
 
     fn selector(&self) -> BTreeMap<String, String> {
-        BTreeMap::from([(keys::MASTER_POOL_LABEL.to_owned(), self.pool.name_any())])
+        BTreeMap::from([(keys::MASTER_POOL_LABEL.to_owned(), self.object.name_any())])
     }
 
     fn metadata(&self, name: &str) -> ObjectMeta {
         ObjectMeta {
             name: Some(name.to_owned()),
             labels: Some(self.labels()),
-            owner_references: self.pool.controller_owner_ref(&()).map(|owner| vec![owner]),
+            owner_references: self.object.controller_owner_ref(&()).map(|owner| vec![owner]),
             ..ObjectMeta::default()
         }
     }
@@ -96,26 +82,15 @@ impl<'a> Pool<'a> {
     /// A certificate with its key.
     pub(super) fn secret(&self, name: &str, data: BTreeMap<String, ByteString>, not_after: &Timestamp) -> Secret {
         let mut metadata = self.metadata(name);
-        metadata.annotations = Some(BTreeMap::from([(
-            NOT_AFTER_ANNOTATION.to_owned(),
-            not_after.to_string(),
-        )]));
-        Secret {
-            metadata,
-            type_: Some("kubernetes.io/tls".to_owned()),
-            data: Some(data),
-            ..Secret::default()
-        }
+        metadata.annotations = Some(BTreeMap::from([(NOT_AFTER_ANNOTATION.to_owned(), not_after.to_string())]));
+        Secret { metadata, type_: Some("kubernetes.io/tls".to_owned()), data: Some(data), ..Secret::default() }
     }
 
     /// What agents mount: whom to trust, under which name, and where.
     pub(super) fn config_map(&self, authority: &str, address: &str) -> ConfigMap {
         let server_name = self.server_names().into_iter().next().unwrap_or_default();
-        let data = [
-            ("ca.crt", authority.to_owned()),
-            ("server-name", server_name),
-            ("addresses", format!("{address}\n")),
-        ];
+        let data =
+            [("ca.crt", authority.to_owned()), ("server-name", server_name), ("addresses", format!("{address}\n"))];
         ConfigMap {
             metadata: self.metadata(&self.name),
             data: Some(data.map(|(key, value)| (key.to_owned(), value)).into()),
@@ -153,7 +128,7 @@ impl<'a> Pool<'a> {
         json!({
             "apiVersion": "apps/v1", "kind": "Deployment", "metadata": self.metadata(&self.name),
             "spec": {
-                "replicas": self.pool.spec.resolved_replicas(),
+                "replicas": self.object.spec.resolved_replicas(),
                 "selector": {"matchLabels": self.selector()},
                 "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
                 "template": {

@@ -57,30 +57,17 @@ pub(crate) enum Error {
 /// Runs until the token is cancelled.
 pub(crate) async fn control(context: Context, stop: CancellationToken) {
     let (client, namespace) = (context.client.clone(), context.namespace.clone());
-    let stream = Controller::new(
-        Api::<MasterPool>::namespaced(client.clone(), &namespace),
-        objects::watching(),
-    )
-    .with_config(
-        controller::Config::default()
-            .debounce(std::time::Duration::from_millis(200))
-            .concurrency(2),
-    )
-    .owns(
-        Api::<Deployment>::namespaced(client.clone(), &namespace),
-        objects::watching(),
-    )
-    .owns(
-        Api::<Service>::namespaced(client.clone(), &namespace),
-        objects::watching(),
-    )
-    .owns(Api::<ConfigMap>::namespaced(client, &namespace), objects::watching())
-    .graceful_shutdown_on(stop.cancelled_owned())
-    .run(
-        |pool, context| reconcile(pool, context).boxed(),
-        |pool, _, context| Action::requeue(context.backoff.failed(&format!("master-pool/{}", pool.name_any()))),
-        Arc::new(context),
-    );
+    let stream = Controller::new(Api::<MasterPool>::namespaced(client.clone(), &namespace), objects::watching())
+        .with_config(controller::Config::default().debounce(std::time::Duration::from_millis(200)).concurrency(2))
+        .owns(Api::<Deployment>::namespaced(client.clone(), &namespace), objects::watching())
+        .owns(Api::<Service>::namespaced(client.clone(), &namespace), objects::watching())
+        .owns(Api::<ConfigMap>::namespaced(client, &namespace), objects::watching())
+        .graceful_shutdown_on(stop.cancelled_owned())
+        .run(
+            |pool, context| reconcile(pool, context).boxed(),
+            |pool, _, context| Action::requeue(context.backoff.failed(&format!("master-pool/{}", pool.name_any()))),
+            Arc::new(context),
+        );
     objects::drain("master-pool", stream).await;
 }
 
@@ -102,24 +89,17 @@ async fn reconcile(pool: Arc<MasterPool>, context: Arc<Context>) -> Result<Actio
     let name = wanted.name();
     let failed = |kind| move |error| Error::Apply(kind, name.to_owned(), error);
     let services: Api<Service> = Api::namespaced(client.clone(), namespace);
-    let service = objects::apply(&services, name, MANAGER, &wanted.service())
-        .await
-        .map_err(failed("Service"))?;
+    let service = objects::apply(&services, name, MANAGER, &wanted.service()).await.map_err(failed("Service"))?;
     let maps: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
     if let Some(address) = desired::address(&service) {
         let map = wanted.config_map(&authority, &address);
-        objects::apply(&maps, name, MANAGER, &map)
-            .await
-            .map_err(failed("ConfigMap"))?;
+        objects::apply(&maps, name, MANAGER, &map).await.map_err(failed("ConfigMap"))?;
     }
     let budgets: Api<PodDisruptionBudget> = Api::namespaced(client.clone(), namespace);
-    objects::apply(&budgets, name, MANAGER, &wanted.budget())
-        .await
-        .map_err(failed("PodDisruptionBudget"))?;
+    objects::apply(&budgets, name, MANAGER, &wanted.budget()).await.map_err(failed("PodDisruptionBudget"))?;
     let deployments: Api<Deployment> = Api::namespaced(client.clone(), namespace);
-    let deployment = objects::apply(&deployments, name, MANAGER, &wanted.deployment())
-        .await
-        .map_err(failed("Deployment"))?;
+    let deployment =
+        objects::apply(&deployments, name, MANAGER, &wanted.deployment()).await.map_err(failed("Deployment"))?;
 
     let status = status(&pool, &Applied { deployment, service });
     if pool.status.as_ref() != Some(&status) {
@@ -128,9 +108,7 @@ async fn reconcile(pool: Arc<MasterPool>, context: Arc<Context>) -> Result<Actio
             "apiVersion": format!("{GROUP}/{VERSION}"), "kind": "MasterPool", "metadata": {"name": name}, "status": status,
         });
         let api: Api<MasterPool> = Api::namespaced(client.clone(), namespace);
-        objects::apply_status(&api, &name, MANAGER, &body)
-            .await
-            .map_err(|error| Error::WriteStatus(name, error))?;
+        objects::apply_status(&api, &name, MANAGER, &body).await.map_err(|error| Error::WriteStatus(name, error))?;
     }
     context.backoff.reset(&format!("master-pool/{}", pool.name_any()));
     Ok(Action::requeue(RESYNC))
@@ -148,38 +126,24 @@ async fn certificates(context: &Context, pool: &Pool<'_>, now: Timestamp) -> Res
     };
     let made = |error| Error::Certificate(authority_name.clone(), error);
 
-    let found = secrets
-        .get_opt(&authority_name)
-        .await
-        .map_err(|error| Error::ReadSecret(authority_name.clone(), error))?;
-    let (authority, is_new) = match found.as_ref().and_then(pair) {
-        Some(authority) => (authority, false),
-        None => {
-            let authority = certificates::authority(&authority_name, now).map_err(made)?;
-            apply(
-                &authority_name,
-                &pool.secret(&authority_name, data(&authority), &authority.not_after),
-            )
-            .await?;
-            tracing::info!(secret = authority_name, "New certificate authority");
-            (authority, true)
-        }
+    let found =
+        secrets.get_opt(&authority_name).await.map_err(|error| Error::ReadSecret(authority_name.clone(), error))?;
+    let kept = found.as_ref().and_then(pair);
+    let is_new = kept.is_none();
+    let authority = match kept {
+        Some(authority) => authority,
+        None => certificates::authority(&authority_name, now).map_err(made)?,
     };
-    let found = secrets
-        .get_opt(&server_name)
-        .await
-        .map_err(|error| Error::ReadSecret(server_name.clone(), error))?;
-    let current = found
-        .as_ref()
-        .and_then(pair)
-        .filter(|server| !is_new && !certificates::is_due(server.not_after, now));
+    if is_new {
+        apply(&authority_name, &pool.secret(&authority_name, data(&authority), &authority.not_after)).await?;
+        tracing::info!(secret = authority_name, "New certificate authority");
+    }
+    let found = secrets.get_opt(&server_name).await.map_err(|error| Error::ReadSecret(server_name.clone(), error))?;
+    let current =
+        found.as_ref().and_then(pair).filter(|server| !is_new && !certificates::is_due(server.not_after, now));
     if current.is_none() {
         let server = certificates::server(&authority_name, &authority.key, &pool.server_names(), now).map_err(made)?;
-        apply(
-            &server_name,
-            &pool.secret(&server_name, data(&server), &server.not_after),
-        )
-        .await?;
+        apply(&server_name, &pool.secret(&server_name, data(&server), &server.not_after)).await?;
         tracing::info!(secret = server_name, not_after = %server.not_after, "New server certificate");
     }
     Ok(authority.certificate)
@@ -187,21 +151,14 @@ async fn certificates(context: &Context, pool: &Pool<'_>, now: Timestamp) -> Res
 
 fn data(pair: &Pair) -> BTreeMap<String, ByteString> {
     let bytes = |text: &str| ByteString(text.as_bytes().to_vec());
-    BTreeMap::from([
-        ("tls.crt".into(), bytes(&pair.certificate)),
-        ("tls.key".into(), bytes(&pair.key)),
-    ])
+    BTreeMap::from([("tls.crt".into(), bytes(&pair.certificate)), ("tls.key".into(), bytes(&pair.key))])
 }
 
 /// The certificate that a Secret holds, if it is one of ours.
 fn pair(secret: &Secret) -> Option<Pair> {
     let text = |key: &str| String::from_utf8(secret.data.as_ref()?.get(key)?.0.clone()).ok();
     let not_after = secret.annotations().get(NOT_AFTER_ANNOTATION)?.parse().ok()?;
-    Some(Pair {
-        certificate: text("tls.crt")?,
-        key: text("tls.key")?,
-        not_after,
-    })
+    Some(Pair { certificate: text("tls.crt")?, key: text("tls.key")?, not_after })
 }
 
 fn status(pool: &MasterPool, applied: &Applied) -> MasterPoolStatus {
@@ -214,17 +171,9 @@ fn status(pool: &MasterPool, applied: &Applied) -> MasterPoolStatus {
     let (phase, summary, message) = if ready >= wanted && updated >= wanted {
         ("Ready", Summary::Ready, format!("{ready} of {wanted} masters serve"))
     } else if serves {
-        (
-            "Degraded",
-            Summary::Working,
-            format!("{ready} of {wanted} masters serve"),
-        )
+        ("Degraded", Summary::Working, format!("{ready} of {wanted} masters serve"))
     } else {
-        (
-            "Starting",
-            Summary::Working,
-            "no master serves yet; agents keep their last good catalog meanwhile".to_owned(),
-        )
+        ("Starting", Summary::Working, "no master serves yet; agents keep their last good catalog meanwhile".to_owned())
     };
     let generation = pool.metadata.generation;
     let mut conditions = pool.status.clone().unwrap_or_default().conditions;

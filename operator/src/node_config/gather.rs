@@ -58,10 +58,7 @@ impl Revisions {
     /// The revisions of a NodeConfig, in the order in which they were made.
     pub(super) fn of(&self, node_config: &str) -> Vec<&ControllerRevision> {
         let ours = |revision: &&ControllerRevision| {
-            revision
-                .labels()
-                .get(keys::NODE_CONFIG_LABEL)
-                .is_some_and(|label| label == node_config)
+            revision.labels().get(keys::NODE_CONFIG_LABEL).is_some_and(|label| label == node_config)
         };
         let mut revisions: Vec<_> = self.objects.iter().filter(ours).collect();
         revisions.sort_by_key(|revision| revision.revision);
@@ -73,42 +70,21 @@ pub(super) async fn gather(context: &Context, config: &NodeConfig) -> Result<Gat
     let (client, namespace) = (&context.client, context.namespace.as_str());
     let everything = ListParams::default();
     let hosts: Api<Host> = Api::namespaced(client.clone(), namespace);
-    let mut hosts = hosts
-        .list(&everything)
-        .await
-        .map_err(|error| Error::List("Hosts", error))?
-        .items;
+    let mut hosts = hosts.list(&everything).await.map_err(|error| Error::List("Hosts", error))?.items;
     hosts.retain(|host| selector::matches(config.spec.host_selector.as_ref(), host.metadata.labels.as_ref()));
     hosts.sort_by_key(ResourceExt::name_any);
     let rollouts: Api<Rollout> = Api::namespaced(client.clone(), namespace);
-    let rollouts = rollouts
-        .list(&everything)
-        .await
-        .map_err(|error| Error::List("Rollouts", error))?
-        .items;
+    let rollouts = rollouts.list(&everything).await.map_err(|error| Error::List("Rollouts", error))?.items;
     let revisions = revisions(context).await?;
-    Ok(Gathered {
-        input: input(context, config).await?,
-        hosts,
-        rollouts,
-        revisions,
-    })
+    Ok(Gathered { input: input(context, config).await?, hosts, rollouts, revisions })
 }
 
 async fn revisions(context: &Context) -> Result<Revisions, Error> {
     let labelled = ListParams::default().labels(keys::NODE_CONFIG_LABEL);
     let objects: Api<ControllerRevision> = Api::namespaced(context.client.clone(), &context.namespace);
-    let objects = objects
-        .list(&labelled)
-        .await
-        .map_err(|error| Error::List("ControllerRevisions", error))?
-        .items;
+    let objects = objects.list(&labelled).await.map_err(|error| Error::List("ControllerRevisions", error))?.items;
     let secrets: Api<Secret> = Api::namespaced(context.client.clone(), &context.namespace);
-    let secrets = secrets
-        .list(&labelled)
-        .await
-        .map_err(|error| Error::List("Secrets", error))?
-        .items;
+    let secrets = secrets.list(&labelled).await.map_err(|error| Error::List("Secrets", error))?.items;
     let values: BTreeMap<String, BTreeMap<String, Sensitive>> = secrets
         .into_iter()
         .map(|secret| {
@@ -126,10 +102,7 @@ async fn revisions(context: &Context) -> Result<Revisions, Error> {
         let content = stored.restore(values.get(&name).unwrap_or(&none))?;
         Some((name, content))
     });
-    Ok(Revisions {
-        contents: contents.collect(),
-        objects,
-    })
+    Ok(Revisions { contents: contents.collect(), objects })
 }
 
 /// Merges the layers of data; later ones win.
@@ -140,49 +113,25 @@ async fn input(context: &Context, config: &NodeConfig) -> Result<Input, Error> {
     for source in &config.spec.data_from {
         if let Some(reference) = &source.config_map_ref {
             let name = &reference.name;
-            let map = maps
-                .get_opt(name)
-                .await
-                .map_err(|error| Error::ConfigMap(name.clone(), error))?;
+            let map = maps.get_opt(name).await.map_err(|error| Error::ConfigMap(name.clone(), error))?;
             let Some(map) = map else {
-                return Ok(Input::Missing(format!(
-                    "dataFrom names ConfigMap {name}, which is not there"
-                )));
+                return Ok(Input::Missing(format!("dataFrom names ConfigMap {name}, which is not there")));
             };
             for (key, value) in map.data.unwrap_or_default() {
-                data.insert(
-                    key,
-                    DataValue {
-                        value: Sensitive::new(value),
-                        secret: false,
-                    },
-                );
+                data.insert(key, DataValue { value: Sensitive::new(value), secret: false });
             }
         }
         if let Some(reference) = &source.secret_ref {
             let name = &reference.name;
-            let secret = secrets
-                .get_opt(name)
-                .await
-                .map_err(|error| Error::Secret(name.clone(), error))?;
+            let secret = secrets.get_opt(name).await.map_err(|error| Error::Secret(name.clone(), error))?;
             let Some(secret) = secret else {
-                return Ok(Input::Missing(format!(
-                    "dataFrom names Secret {name}, which is not there"
-                )));
+                return Ok(Input::Missing(format!("dataFrom names Secret {name}, which is not there")));
             };
             for (key, value) in secret.data.unwrap_or_default() {
                 let Ok(value) = String::from_utf8(value.0) else {
-                    return Ok(Input::Missing(format!(
-                        "key {key} of Secret {name} is not text (UTF-8)"
-                    )));
+                    return Ok(Input::Missing(format!("key {key} of Secret {name} is not text (UTF-8)")));
                 };
-                data.insert(
-                    key,
-                    DataValue {
-                        value: Sensitive::new(value),
-                        secret: true,
-                    },
-                );
+                data.insert(key, DataValue { value: Sensitive::new(value), secret: true });
             }
         }
     }
@@ -195,14 +144,10 @@ async fn input(context: &Context, config: &NodeConfig) -> Result<Input, Error> {
 
 /// The ConfigMaps that a NodeConfig names.
 pub(super) fn config_maps(spec: &NodeConfigSpec) -> impl Iterator<Item = &str> {
-    spec.data_from
-        .iter()
-        .filter_map(|source| Some(source.config_map_ref.as_ref()?.name.as_str()))
+    spec.data_from.iter().filter_map(|source| Some(source.config_map_ref.as_ref()?.name.as_str()))
 }
 
 /// The Secrets that a NodeConfig names.
 pub(super) fn secrets(spec: &NodeConfigSpec) -> impl Iterator<Item = &str> {
-    spec.data_from
-        .iter()
-        .filter_map(|source| Some(source.secret_ref.as_ref()?.name.as_str()))
+    spec.data_from.iter().filter_map(|source| Some(source.secret_ref.as_ref()?.name.as_str()))
 }

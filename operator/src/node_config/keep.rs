@@ -41,22 +41,14 @@ pub(super) async fn keep(
     }
     let metadata = ObjectMeta {
         name: Some(name.to_owned()),
-        labels: Some(BTreeMap::from([(
-            keys::NODE_CONFIG_LABEL.to_owned(),
-            config.name_any(),
-        )])),
+        labels: Some(BTreeMap::from([(keys::NODE_CONFIG_LABEL.to_owned(), config.name_any())])),
         owner_references: config.controller_owner_ref(&()).map(|owner| vec![owner]),
         ..ObjectMeta::default()
     };
-    let params = PostParams {
-        field_manager: Some(MANAGER.to_owned()),
-        ..PostParams::default()
-    };
+    let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
     let (stored, secrets) = content.store();
     if !secrets.is_empty() {
-        let data = secrets
-            .into_iter()
-            .map(|(key, value)| (key, ByteString(value.expose().as_bytes().to_vec())));
+        let data = secrets.into_iter().map(|(key, value)| (key, ByteString(value.expose().as_bytes().to_vec())));
         let secret = Secret {
             metadata: metadata.clone(),
             immutable: Some(true),
@@ -66,17 +58,9 @@ pub(super) async fn keep(
         let api: Api<Secret> = Api::namespaced(context.client.clone(), &context.namespace);
         created(api.create(&params, &secret).await, name)?;
     }
-    let number = kept
-        .of(&config.name_any())
-        .last()
-        .map_or(0, |revision| revision.revision)
-        + 1;
+    let number = kept.of(&config.name_any()).last().map_or(0, |revision| revision.revision) + 1;
     let data = serde_json::to_value(&stored).map_err(|error| Error::Describe(name.to_owned(), error))?;
-    let revision = ControllerRevision {
-        metadata,
-        revision: number,
-        data: Some(RawExtension(data)),
-    };
+    let revision = ControllerRevision { metadata, revision: number, data: Some(RawExtension(data)) };
     let api: Api<ControllerRevision> = Api::namespaced(context.client.clone(), &context.namespace);
     created(api.create(&params, &revision).await, name)?;
     tracing::info!(revision = name, "New revision");
@@ -111,13 +95,7 @@ pub(super) async fn prune(
     );
     for status in hosts.iter().filter_map(|host| host.status.as_ref()) {
         needed.extend(status.assigned.iter().map(|assignment| assignment.revision.as_str()));
-        needed.extend(
-            status
-                .active
-                .iter()
-                .flat_map(|active| &active.revisions)
-                .map(|active| active.revision.as_str()),
-        );
+        needed.extend(status.active.iter().flat_map(|active| &active.revisions).map(|active| active.revision.as_str()));
         needed.extend(status.claim.iter().map(|claim| claim.target.revision.as_str()));
     }
     let unused: Vec<&ControllerRevision> = kept

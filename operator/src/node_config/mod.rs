@@ -4,6 +4,8 @@
 
 mod gather;
 mod keep;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
@@ -53,52 +55,25 @@ pub(crate) enum Error {
 /// Runs until the token is cancelled.
 pub(crate) async fn control(context: Context, stop: CancellationToken) {
     let (client, namespace) = (context.client.clone(), context.namespace.clone());
-    let controller = Controller::new(
-        Api::<NodeConfig>::namespaced(client.clone(), &namespace),
-        objects::watching(),
-    )
-    .with_config(
-        controller::Config::default()
-            .debounce(std::time::Duration::from_millis(200))
-            .concurrency(4),
-    );
+    let controller = Controller::new(Api::<NodeConfig>::namespaced(client.clone(), &namespace), objects::watching())
+        .with_config(controller::Config::default().debounce(std::time::Duration::from_millis(200)).concurrency(4));
     let store = controller.store();
     let (by_map, by_secret, by_host, by_rollout) = (store.clone(), store.clone(), store.clone(), store);
     let stream = controller
-        .watches(
-            Api::<ConfigMap>::namespaced(client.clone(), &namespace),
-            objects::watching(),
-            move |map| {
-                let name = map.name_any();
-                those(&by_map, |config| {
-                    gather::config_maps(&config.spec).any(|wanted| wanted == name)
-                })
-            },
-        )
-        .watches(
-            Api::<Secret>::namespaced(client.clone(), &namespace),
-            objects::watching(),
-            move |secret| {
-                let name = secret.name_any();
-                those(&by_secret, |config| {
-                    gather::secrets(&config.spec).any(|wanted| wanted == name)
-                })
-            },
-        )
-        .watches(
-            Api::<Host>::namespaced(client.clone(), &namespace),
-            objects::watching(),
-            move |_| those(&by_host, |_| true),
-        )
-        .watches(
-            Api::<Rollout>::namespaced(client, &namespace),
-            objects::watching(),
-            move |rollout: Rollout| {
-                those(&by_rollout, |config| {
-                    config.name_any() == rollout.spec.node_config_ref.name
-                })
-            },
-        )
+        .watches(Api::<ConfigMap>::namespaced(client.clone(), &namespace), objects::watching(), move |map| {
+            let name = map.name_any();
+            those(&by_map, |config| gather::config_maps(&config.spec).any(|wanted| wanted == name))
+        })
+        .watches(Api::<Secret>::namespaced(client.clone(), &namespace), objects::watching(), move |secret| {
+            let name = secret.name_any();
+            those(&by_secret, |config| gather::secrets(&config.spec).any(|wanted| wanted == name))
+        })
+        .watches(Api::<Host>::namespaced(client.clone(), &namespace), objects::watching(), move |_| {
+            those(&by_host, |_| true)
+        })
+        .watches(Api::<Rollout>::namespaced(client, &namespace), objects::watching(), move |rollout: Rollout| {
+            those(&by_rollout, |config| config.name_any() == rollout.spec.node_config_ref.name)
+        })
         .graceful_shutdown_on(stop.cancelled_owned())
         .run(
             |config, context| reconcile(config, context).boxed(),
@@ -110,12 +85,7 @@ pub(crate) async fn control(context: Context, stop: CancellationToken) {
 
 /// References to the NodeConfigs that something is of interest to.
 fn those(store: &Store<NodeConfig>, interested: impl Fn(&NodeConfig) -> bool) -> Vec<ObjectRef<NodeConfig>> {
-    store
-        .state()
-        .iter()
-        .filter(|config| interested(config))
-        .map(|config| ObjectRef::from_obj(&**config))
-        .collect()
+    store.state().iter().filter(|config| interested(config)).map(|config| ObjectRef::from_obj(&**config)).collect()
 }
 
 /// What is to be said of the newest content.
@@ -133,12 +103,7 @@ async fn reconcile(config: Arc<NodeConfig>, context: Arc<Context>) -> Result<Act
     if config.metadata.deletion_timestamp.is_some() || !context.leadership.is_held() {
         return Ok(Action::await_change());
     }
-    let Gathered {
-        input,
-        hosts,
-        rollouts,
-        revisions,
-    } = gather::gather(&context, &config).await?;
+    let Gathered { input, hosts, rollouts, revisions } = gather::gather(&context, &config).await?;
     let verdict = match input {
         Input::Missing(what) => Verdict::Missing(what),
         Input::Content(content) => match try_out(&config, &content, &hosts, &revisions) {
@@ -157,9 +122,7 @@ async fn reconcile(config: Arc<NodeConfig>, context: Arc<Context>) -> Result<Act
             "apiVersion": format!("{GROUP}/{VERSION}"), "kind": "NodeConfig", "metadata": {"name": name}, "status": status,
         });
         let api: Api<NodeConfig> = Api::namespaced(context.client.clone(), &context.namespace);
-        objects::apply_status(&api, &name, MANAGER, &body)
-            .await
-            .map_err(|error| Error::WriteStatus(name, error))?;
+        objects::apply_status(&api, &name, MANAGER, &body).await.map_err(|error| Error::WriteStatus(name, error))?;
     }
     if let Verdict::Good(newest) = &verdict {
         keep::prune(&context, &config, newest, &hosts, &revisions).await?;
@@ -185,12 +148,10 @@ fn try_out(
             revision: revision.to_owned(),
         };
         let assigned = host.status.iter().flat_map(|status| &status.assigned);
-        let others = assigned
-            .filter(|assignment| assignment.node_config != name)
-            .filter_map(|assignment| {
-                let content = revisions.content(&assignment.revision)?;
-                Some((reference(&assignment.node_config, &assignment.revision), content))
-            });
+        let others = assigned.filter(|assignment| assignment.node_config != name).filter_map(|assignment| {
+            let content = revisions.content(&assignment.revision)?;
+            Some((reference(&assignment.node_config, &assignment.revision), content))
+        });
         let mut all: Vec<_> = others.collect();
         all.push((reference(&name, "newest"), content));
         all.sort_by(|a, b| a.0.cmp(&b.0));
@@ -225,10 +186,7 @@ fn status(config: &NodeConfig, verdict: &Verdict, hosts: &[Host], rollouts: &[Ro
     let ours = |rollout: &&Rollout| rollout.spec.node_config_ref.name == name;
     let completed = rollouts.iter().filter(ours).filter_map(|rollout| {
         let status = rollout.status.as_ref()?;
-        let run = status
-            .run
-            .as_ref()
-            .filter(|_| status.phase == Some(RolloutPhase::Complete))?;
+        let run = status.run.as_ref().filter(|_| status.phase == Some(RolloutPhase::Complete))?;
         Some((run.finished_at.as_ref()?.0, run.revision.clone()))
     });
     if let Some((_, revision)) = completed.max() {
@@ -250,29 +208,15 @@ fn status(config: &NodeConfig, verdict: &Verdict, hosts: &[Host], rollouts: &[Ro
 
     let generation = config.metadata.generation;
     let (phase, summary, message) = match verdict {
-        Verdict::Good(revision) if rollouts.iter().any(|rollout| ours(&rollout)) => (
-            "Ready",
-            Summary::Ready,
-            format!("revision {revision} compiles for each of its hosts"),
-        ),
+        Verdict::Good(revision) if rollouts.iter().any(|rollout| ours(&rollout)) => {
+            ("Ready", Summary::Ready, format!("revision {revision} compiles for each of its hosts"))
+        }
         Verdict::Good(revision) => {
             let hint = "no Rollout refers to this NodeConfig, so it changes no machine";
-            (
-                "Ready",
-                Summary::Ready,
-                format!("revision {revision} compiles for each of its hosts; {hint}"),
-            )
+            ("Ready", Summary::Ready, format!("revision {revision} compiles for each of its hosts; {hint}"))
         }
-        Verdict::Missing(what) => (
-            "MissingData",
-            Summary::Stalled,
-            format!("{what}; every host keeps what it has"),
-        ),
-        Verdict::Invalid(why) => (
-            "Invalid",
-            Summary::Stalled,
-            format!("{why}; every host keeps what it has"),
-        ),
+        Verdict::Missing(what) => ("MissingData", Summary::Stalled, format!("{what}; every host keeps what it has")),
+        Verdict::Invalid(why) => ("Invalid", Summary::Stalled, format!("{why}; every host keeps what it has")),
     };
     condition::summarise(&mut status.conditions, summary, phase, &message, generation, now());
     status.phase = Some(phase.to_owned());

@@ -3,10 +3,16 @@
 
 use drover_core::rollout::{NodeChange, PodKey, Request, Snapshot};
 use drover_crds::{Host, Rollout, keys};
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::{
+    api::{
+        core::v1::{Node, Pod},
+        policy::v1::Eviction,
+    },
+    apimachinery::pkg::apis::meta::v1::{DeleteOptions, ObjectMeta, Preconditions},
+};
 use kube::{
     Api, ResourceExt as _,
-    api::{DeleteParams, EvictParams, Patch, PatchParams, PostParams, Preconditions},
+    api::{Patch, PatchParams, PostParams},
     core::Status,
 };
 use serde_json::{Value, json};
@@ -41,10 +47,6 @@ pub(super) enum Outcome {
 pub(super) async fn carry_out(context: &Context, snapshot: &Snapshot, request: Request) -> Result<Outcome, Error> {
     let rollouts: Api<Rollout> = Api::namespaced(context.once.clone(), &context.namespace);
     let name = snapshot.rollout.name_any();
-    let params = PostParams {
-        field_manager: Some(MANAGER.to_owned()),
-        ..PostParams::default()
-    };
     match request {
         Request::AddFinalizer | Request::RemoveFinalizer => {
             let mut finalizers = snapshot.rollout.finalizers().to_vec();
@@ -58,25 +60,15 @@ pub(super) async fn carry_out(context: &Context, snapshot: &Snapshot, request: R
                 "uid": snapshot.rollout.uid(),
             });
             let patch = Patch::Merge(json!({"metadata": metadata}));
-            let written = rollouts
-                .patch(
-                    &name,
-                    &PatchParams {
-                        field_manager: Some(MANAGER.to_owned()),
-                        ..PatchParams::default()
-                    },
-                    &patch,
-                )
-                .await;
-            settle(written, |error| Error::Rollout(name, error))
-                .map(|written| written.map_or(Outcome::Conflict, |_| Outcome::Done(None)))
+            settle(rollouts.patch(&name, &patching(), &patch).await, |error| Error::Rollout(name, error))
         }
         Request::WriteRollout(status) => {
             let mut next = snapshot.rollout.clone();
             next.status = Some(*status);
-            let written = rollouts.replace_status(&name, &params, &next).await;
-            let written = settle(written, |error| Error::Rollout(name, error))?;
-            Ok(written.map_or(Outcome::Conflict, |rollout| Outcome::Done(Some(Box::new(rollout)))))
+            match rollouts.replace_status(&name, &posting(), &next).await {
+                Ok(rollout) => Ok(Outcome::Done(Some(Box::new(rollout)))),
+                refused => settle(refused, |error| Error::Rollout(name, error)),
+            }
         }
         Request::WriteHost { host, status } => {
             let Some(read) = snapshot.hosts.iter().find(|candidate| candidate.name_any() == host) else {
@@ -84,44 +76,48 @@ pub(super) async fn carry_out(context: &Context, snapshot: &Snapshot, request: R
             };
             let mut next = read.clone();
             next.status = Some(*status);
-            let step = next
-                .status
-                .as_ref()
-                .and_then(|status| status.claim.as_ref())
-                .map(|claim| claim.step.as_str());
-            tracing::info!(host, step = step.unwrap_or("Released"), "Host");
+            log_step(read, &next);
             let hosts: Api<Host> = Api::namespaced(context.once.clone(), &context.namespace);
-            let written = hosts.replace_status(&host, &params, &next).await;
-            settle(written, |error| Error::Host(host, error))
-                .map(|written| written.map_or(Outcome::Conflict, |_| Outcome::Done(None)))
+            settle(hosts.replace_status(&host, &posting(), &next).await, |error| Error::Host(host, error))
         }
-        Request::PatchNode {
-            node,
-            resource_version,
-            change,
-        } => {
-            tracing::info!(node, ?change, "Node");
+        Request::PatchNode { node, resource_version, change } => {
+            tracing::info!(node, ?change, "Node changes");
             let patch = Patch::Merge(node_patch(&resource_version, &change));
-            let params = PatchParams {
-                field_manager: Some(MANAGER.to_owned()),
-                ..PatchParams::default()
-            };
-            let written = Api::<Node>::all(context.once.clone())
-                .patch(&node, &params, &patch)
-                .await;
-            settle(written, |error| Error::Node(node, error))
-                .map(|written| written.map_or(Outcome::Conflict, |_| Outcome::Done(None)))
+            let nodes = Api::<Node>::all(context.once.clone());
+            settle(nodes.patch(&node, &patching(), &patch).await, |error| Error::Node(node, error))
         }
         Request::Evict(pod) => evict(context, pod).await,
     }
 }
 
-/// A conflict, or an object that is gone, is `None`.
-fn settle<T>(result: kube::Result<T>, wrap: impl FnOnce(kube::Error) -> Error) -> Result<Option<T>, Error> {
+fn posting() -> PostParams {
+    PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() }
+}
+
+fn patching() -> PatchParams {
+    PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() }
+}
+
+/// That the object changed meanwhile, or is gone, is an answer.
+fn settle<T>(result: kube::Result<T>, wrap: impl FnOnce(kube::Error) -> Error) -> Result<Outcome, Error> {
     match result {
-        Ok(value) => Ok(Some(value)),
-        Err(kube::Error::Api(status)) if status.is_conflict() || status.is_not_found() => Ok(None),
+        Ok(_) => Ok(Outcome::Done(None)),
+        Err(kube::Error::Api(status)) if status.is_conflict() || status.is_not_found() => Ok(Outcome::Conflict),
         Err(error) => Err(wrap(error)),
+    }
+}
+
+/// Says where a machine is now, when that changed.
+fn log_step(before: &Host, after: &Host) {
+    let claim = |host: &Host| host.status.as_ref().and_then(|status| status.claim.clone());
+    let host = after.name_any();
+    match (claim(before), claim(after)) {
+        (before, Some(claim)) if before.as_ref().map(|claim| claim.step) != Some(claim.step) => {
+            let failure = claim.failure.as_deref();
+            tracing::info!(host, step = claim.step.as_str(), failure, "Machine enters a step");
+        }
+        (Some(_), None) => tracing::info!(host, "Machine given back"),
+        _ => tracing::debug!(host, "Machine waits"),
     }
 }
 
@@ -148,20 +144,16 @@ fn node_patch(resource_version: &str, change: &NodeChange) -> Value {
 }
 
 async fn evict(context: &Context, pod: PodKey) -> Result<Outcome, Error> {
-    let preconditions = Preconditions {
-        uid: Some(pod.uid.clone()),
-        resource_version: None,
-    };
-    let delete = DeleteParams {
-        preconditions: Some(preconditions),
-        ..DeleteParams::default()
-    };
-    let params = EvictParams {
-        delete_options: Some(delete),
-        post_options: PostParams::default(),
+    // Not `Api::evict`: it sends the options under a name that the API server does not know, so that any pod of this name
+    // would be evicted.
+    let preconditions = Preconditions { uid: Some(pod.uid.clone()), resource_version: None };
+    let eviction = Eviction {
+        metadata: ObjectMeta { name: Some(pod.name.clone()), ..ObjectMeta::default() },
+        delete_options: Some(DeleteOptions { preconditions: Some(preconditions), ..DeleteOptions::default() }),
     };
     let pods: Api<Pod> = Api::namespaced(context.once.clone(), &pod.namespace);
-    match pods.evict(&pod.name, &params).await {
+    let answer: kube::Result<Value> = pods.create_subresource("eviction", &pod.name, &posting(), &eviction).await;
+    match answer {
         Ok(_) => {
             tracing::info!(%pod, "Evicted");
             Ok(Outcome::Done(None))
@@ -182,14 +174,7 @@ async fn evict(context: &Context, pod: PodKey) -> Result<Outcome, Error> {
 /// The API server's reason, with the budget's own words where it gives them.
 fn refusal(status: &Status) -> String {
     let causes = status.details.iter().flat_map(|details| &details.causes);
-    let words: Vec<&str> = causes
-        .map(|cause| cause.message.as_str())
-        .filter(|message| !message.is_empty())
-        .collect();
-    let words = if words.is_empty() {
-        status.message.clone()
-    } else {
-        words.join("; ")
-    };
+    let words: Vec<&str> = causes.map(|cause| cause.message.as_str()).filter(|message| !message.is_empty()).collect();
+    let words = if words.is_empty() { status.message.clone() } else { words.join("; ") };
     format!("its eviction is refused: {}", words.trim_end_matches('.'))
 }

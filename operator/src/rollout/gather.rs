@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use drover_core::rollout::{NodeView, PodKey, PodView, Snapshot};
+use drover_core::rollout::{NodeView, PodKeeper, PodKey, PodView, Snapshot};
 use drover_crds::{Claim, ClaimStep, Host, NodeConfig, Rollout, keys};
 use k8s_openapi::api::{
     apps::v1::ControllerRevision,
@@ -34,29 +34,18 @@ pub(super) async fn snapshot(context: &Context, gates: &Gates, name: &str) -> Re
     let client = || context.client.clone();
     let namespace = &context.namespace;
     let rollouts: Api<Rollout> = Api::namespaced(client(), namespace);
-    let Some(rollout) = rollouts
-        .get_opt(name)
-        .await
-        .map_err(|error| Error::Rollout(name.to_owned(), error))?
-    else {
+    let Some(rollout) = rollouts.get_opt(name).await.map_err(|error| Error::Rollout(name.to_owned(), error))? else {
         return Ok(None);
     };
     let reference = &rollout.spec.node_config_ref;
     let configs: Api<NodeConfig> = Api::namespaced(client(), namespace);
-    let node_config = configs
-        .get_opt(&reference.name)
-        .await
-        .map_err(|error| Error::NodeConfig(reference.name.clone(), error))?;
+    let node_config =
+        configs.get_opt(&reference.name).await.map_err(|error| Error::NodeConfig(reference.name.clone(), error))?;
     let revisions = match reference.revision {
         Some(_) => revisions(&Api::namespaced(client(), namespace), &reference.name).await?,
         None => BTreeSet::new(),
     };
-    let hosts = list(
-        &Api::<Host>::namespaced(client(), namespace),
-        "Hosts",
-        ListParams::default(),
-    )
-    .await?;
+    let hosts = list(&Api::<Host>::namespaced(client(), namespace), "Hosts", ListParams::default()).await?;
     let nodes = list(&Api::<Node>::all(client()), "Nodes", ListParams::default()).await?;
 
     let mut pods = BTreeMap::new();
@@ -80,16 +69,7 @@ pub(super) async fn snapshot(context: &Context, gates: &Gates, name: &str) -> Re
     let gates = gates.ask(rollout.spec.host_gates(), targets).await;
     let nodes = nodes.iter().map(|node| (node.name_any(), node_view(node))).collect();
     let refused_evictions = BTreeMap::new();
-    Ok(Some(Snapshot {
-        rollout,
-        node_config,
-        revisions,
-        hosts,
-        nodes,
-        pods,
-        refused_evictions,
-        gates,
-    }))
+    Ok(Some(Snapshot { rollout, node_config, revisions, hosts, nodes, pods, refused_evictions, gates }))
 }
 
 /// The Rollout's claim on a Host, if it has one.
@@ -100,10 +80,7 @@ fn claim_of<'a>(rollout: &Rollout, host: &'a Host) -> Option<&'a Claim> {
 
 async fn revisions(api: &Api<ControllerRevision>, node_config: &str) -> Result<BTreeSet<String>, Error> {
     let params = ListParams::default().labels(&format!("{}={node_config}", keys::NODE_CONFIG_LABEL));
-    let found = api
-        .list_metadata(&params)
-        .await
-        .map_err(|error| Error::List("ControllerRevisions", error))?;
+    let found = api.list_metadata(&params).await.map_err(|error| Error::List("ControllerRevisions", error))?;
     Ok(found.items.iter().map(ResourceExt::name_any).collect())
 }
 
@@ -138,21 +115,22 @@ fn node_view(node: &Node) -> NodeView {
 }
 
 fn pod_view(pod: &Pod) -> PodView {
-    let owner = pod
-        .owner_references()
-        .iter()
-        .find(|owner| owner.controller == Some(true));
+    let owner = pod.owner_references().iter().find(|owner| owner.controller == Some(true));
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    let keeper = match owner {
+        _ if pod.annotations().contains_key(keys::MIRROR_POD_ANNOTATION) => PodKeeper::Kubelet,
+        Some(owner) if owner.kind == "DaemonSet" => PodKeeper::DaemonSet,
+        Some(_) => PodKeeper::Controller,
+        None => PodKeeper::Nobody,
+    };
     PodView {
         key: PodKey {
             namespace: pod.namespace().unwrap_or_default(),
             name: pod.name_any(),
             uid: pod.uid().unwrap_or_default(),
         },
-        daemon: owner.is_some_and(|owner| owner.kind == "DaemonSet"),
-        mirror: pod.annotations().contains_key(keys::MIRROR_POD_ANNOTATION),
+        keeper,
         finished: matches!(phase, Some("Succeeded" | "Failed")),
         terminating: pod.metadata.deletion_timestamp.is_some(),
-        managed: owner.is_some(),
     }
 }

@@ -3,6 +3,8 @@
 mod carry_out;
 mod gates;
 mod gather;
+#[cfg(test)]
+mod tests;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -56,38 +58,20 @@ pub(crate) async fn control(context: Context, stop: CancellationToken) {
             return;
         }
     };
-    let controller = Controller::new(
-        Api::<Rollout>::namespaced(client.clone(), &namespace),
-        objects::watching(),
-    )
-    .with_config(
-        controller::Config::default()
-            .debounce(Duration::from_millis(100))
-            .concurrency(8),
-    );
+    let controller = Controller::new(Api::<Rollout>::namespaced(client.clone(), &namespace), objects::watching())
+        .with_config(controller::Config::default().debounce(Duration::from_millis(100)).concurrency(8));
     let (by_host, by_config, by_node) = (controller.store(), controller.store(), controller.store());
     let stream = controller
-        .watches(
-            Api::<Host>::namespaced(client.clone(), &namespace),
-            objects::watching(),
-            move |_| all(&by_host),
-        )
-        .watches(
-            Api::<NodeConfig>::namespaced(client.clone(), &namespace),
-            objects::watching(),
-            move |_| all(&by_config),
-        )
+        .watches(Api::<Host>::namespaced(client.clone(), &namespace), objects::watching(), move |_| all(&by_host))
+        .watches(Api::<NodeConfig>::namespaced(client.clone(), &namespace), objects::watching(), move |_| {
+            all(&by_config)
+        })
         .watches(Api::<Node>::all(client), objects::watching(), move |_| all(&by_node))
         .graceful_shutdown_on(stop.cancelled_owned())
         .run(
             |rollout, shared| reconcile(rollout, shared).boxed(),
             |rollout, _, shared: Arc<Shared>| {
-                Action::requeue(
-                    shared
-                        .context
-                        .backoff
-                        .failed(&format!("rollout/{}", rollout.name_any())),
-                )
+                Action::requeue(shared.context.backoff.failed(&format!("rollout/{}", rollout.name_any())))
             },
             Arc::new(Shared { context, gates }),
         );
@@ -96,11 +80,7 @@ pub(crate) async fn control(context: Context, stop: CancellationToken) {
 
 /// References to all Rollouts: there are few, and what happens to a machine can matter to each.
 fn all(rollouts: &Store<Rollout>) -> Vec<ObjectRef<Rollout>> {
-    rollouts
-        .state()
-        .iter()
-        .map(|rollout| ObjectRef::from_obj(&**rollout))
-        .collect()
+    rollouts.state().iter().map(|rollout| ObjectRef::from_obj(&**rollout)).collect()
 }
 
 #[tracing::instrument(skip_all, fields(rollout = %rollout.name_any()))]
@@ -142,11 +122,7 @@ async fn announce(context: &Context, before: &Rollout, written: Option<&Rollout>
     let mut events = vec![];
     let known = earlier.map_or(&[][..], |status| &status.failures);
     for failure in after.failures.iter().filter(|failure| !known.contains(failure)) {
-        events.push((
-            EventType::Warning,
-            "HostFailed",
-            format!("{}: {}", failure.host, failure.message),
-        ));
+        events.push((EventType::Warning, "HostFailed", format!("{}: {}", failure.host, failure.message)));
     }
     if earlier.and_then(|status| status.phase) != after.phase {
         let phase = after.phase.map_or("Unknown", drover_crds::RolloutPhase::as_str);
@@ -157,13 +133,8 @@ async fn announce(context: &Context, before: &Rollout, written: Option<&Rollout>
     for (type_, reason, note) in events {
         tracing::info!(reason, note, "Rollout");
         let note = note.chars().take(1000).collect();
-        let event = Event {
-            type_,
-            reason: reason.to_owned(),
-            note: Some(note),
-            action: "Roll".to_owned(),
-            secondary: None,
-        };
+        let event =
+            Event { type_, reason: reason.to_owned(), note: Some(note), action: "Roll".to_owned(), secondary: None };
         if let Err(error) = context.recorder.publish(&event, &reference).await {
             tracing::debug!(%error, "Event not published");
         }

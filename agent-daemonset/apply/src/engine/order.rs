@@ -40,26 +40,17 @@ pub(super) fn check(resources: &[Resource]) -> Result<(), OrderError> {
         }
     }
     let place = |by: &Resource, of: &ResourceId| {
-        places.get(of).copied().ok_or_else(|| OrderError::Missing {
-            by: by.id.clone(),
-            missing: of.clone(),
-        })
+        places.get(of).copied().ok_or_else(|| OrderError::Missing { by: by.id.clone(), missing: of.clone() })
     };
     for (here, resource) in resources.iter().enumerate() {
         for required in &resource.require {
             if place(resource, required)? >= here {
-                return Err(OrderError::WrongWayRound {
-                    first: required.clone(),
-                    second: resource.id.clone(),
-                });
+                return Err(OrderError::WrongWayRound { first: required.clone(), second: resource.id.clone() });
             }
         }
         for notified in &resource.notify {
             if place(resource, notified)? <= here {
-                return Err(OrderError::WrongWayRound {
-                    first: resource.id.clone(),
-                    second: notified.clone(),
-                });
+                return Err(OrderError::WrongWayRound { first: resource.id.clone(), second: notified.clone() });
             }
         }
     }
@@ -87,12 +78,7 @@ mod tests {
             notify: notify.iter().copied().map(id).collect(),
         };
         let resources: Vec<Resource> = rows.iter().map(resource).collect();
-        assert_eq!(
-            check(&resources)
-                .err()
-                .map_or_else(String::new, |error| error.to_string()),
-            expected
-        );
+        assert_eq!(check(&resources).err().map_or_else(String::new, |error| error.to_string()), expected);
     }
 
     #[test]
@@ -101,14 +87,8 @@ mod tests {
         check_rows(&[("a", &[], &[]), ("a", &[], &[])], "c/a is in it twice");
         check_rows(&[("a", &["x"], &[])], "c/a names c/x, which is not in it");
         check_rows(&[("a", &[], &["x"])], "c/a names c/x, which is not in it");
-        check_rows(
-            &[("a", &["b"], &[]), ("b", &[], &[])],
-            "c/b must come before c/a, and does not",
-        );
-        check_rows(
-            &[("a", &[], &[]), ("b", &[], &["a"])],
-            "c/b must come before c/a, and does not",
-        );
+        check_rows(&[("a", &["b"], &[]), ("b", &[], &[])], "c/b must come before c/a, and does not");
+        check_rows(&[("a", &[], &[]), ("b", &[], &["a"])], "c/b must come before c/a, and does not");
         check_rows(&[("a", &["a"], &[])], "c/a must come before c/a, and does not");
         check_rows(&[("a", &[], &["a"])], "c/a must come before c/a, and does not");
     }

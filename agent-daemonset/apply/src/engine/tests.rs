@@ -59,17 +59,10 @@ fn directory(path: &str) -> ResourceKind {
 
 fn catalog(rows: Vec<(&str, ResourceKind, &[&str], &[&str])>) -> Catalog {
     let ids = |names: &[&str]| names.iter().copied().map(id).collect();
-    let resource = |(name, kind, require, notify)| Resource {
-        id: id(name),
-        kind,
-        require: ids(require),
-        notify: ids(notify),
-    };
+    let resource =
+        |(name, kind, require, notify)| Resource { id: id(name), kind, require: ids(require), notify: ids(notify) };
     Catalog {
-        host: HostIdentity {
-            name: "node-1".into(),
-            uid: "u1".into(),
-        },
+        host: HostIdentity { name: "node-1".into(), uid: "u1".into() },
         generation: 1,
         revisions: vec![],
         interval_seconds: 60,
@@ -95,10 +88,7 @@ struct Machine {
 impl Machine {
     fn new() -> Self {
         let host = MemoryHost::new().unit("nginx.service", "active", "enabled");
-        Self {
-            host,
-            root: tempfile::tempdir().unwrap(),
-        }
+        Self { host, root: tempfile::tempdir().unwrap() }
     }
 
     fn state(&self) -> StateDir {
@@ -106,15 +96,7 @@ impl Machine {
     }
 
     fn run(&self, mode: Mode, catalog: &Catalog) -> Result<RunResult, RunError> {
-        block_on(
-            Run {
-                host: &self.host,
-                state: &self.state(),
-                mode,
-                stop: &|| false,
-            }
-            .apply(catalog),
-        )
+        block_on(Run { host: &self.host, state: &self.state(), mode, stop: &|| false }.apply(catalog))
     }
 
     /// Applies a catalog, and compares the reports' lines `name status: message` with the expected ones.
@@ -128,9 +110,7 @@ impl Machine {
         let result = self.run(mode, catalog).unwrap();
         let line = |r: &ResourceReport| {
             let name = r.id.as_str().trim_start_matches("web/");
-            format!("{name} {:?}: {}", r.status, r.message)
-                .trim_end_matches([' ', ':'])
-                .to_owned()
+            format!("{name} {:?}: {}", r.status, r.message).trim_end_matches([' ', ':']).to_owned()
         };
         assert_eq!(result.resources.iter().map(line).collect::<Vec<_>>(), expected);
     }
@@ -143,18 +123,9 @@ impl Machine {
 #[test]
 fn a_changed_file_restarts_its_service_once_and_then_all_is_quiet() {
     let machine = Machine::new();
-    machine.check(
-        &web("v1"),
-        &[
-            "conf Changed: created",
-            "nginx Changed: restarted",
-            "aliases Changed: ran newaliases",
-        ],
-    );
-    assert_eq!(
-        machine.host.log(),
-        "write /etc/nginx.conf\nrestart nginx.service\nrun newaliases"
-    );
+    machine
+        .check(&web("v1"), &["conf Changed: created", "nginx Changed: restarted", "aliases Changed: ran newaliases"]);
+    assert_eq!(machine.host.log(), "write /etc/nginx.conf\nrestart nginx.service\nrun newaliases");
     machine.check(&web("v1"), &["conf Unchanged", "nginx Unchanged", "aliases Unchanged"]);
     assert_eq!(machine.host.log(), "");
     assert!(machine.owes_nothing());
@@ -206,11 +177,7 @@ fn a_kill_at_any_moment_loses_no_notification() {
         machine.host.repair();
         machine.run(Mode::Apply, &web("v1")).unwrap();
         // At least once each, and the last restart after the last write.
-        assert!(
-            acts.iter().all(|act| machine.host.count(act) >= 1),
-            "{when:?}: {}",
-            machine.host.log()
-        );
+        assert!(acts.iter().all(|act| machine.host.count(act) >= 1), "{when:?}: {}", machine.host.log());
         assert!(machine.owes_nothing(), "{when:?}");
         machine.check(&web("v1"), &["conf Unchanged", "nginx Unchanged", "aliases Unchanged"]);
     }
@@ -222,18 +189,11 @@ fn a_failed_restart_is_tried_again_in_the_next_run() {
     machine.host.break_act("restart nginx.service");
     machine.check(
         &web("v1"),
-        &[
-            "conf Changed: created",
-            "nginx Failed: could not restart nginx.service",
-            "aliases Changed: ran newaliases",
-        ],
+        &["conf Changed: created", "nginx Failed: could not restart nginx.service", "aliases Changed: ran newaliases"],
     );
     assert!(!machine.owes_nothing());
     machine.host.repair();
-    machine.check(
-        &web("v1"),
-        &["conf Unchanged", "nginx Changed: restarted", "aliases Unchanged"],
-    );
+    machine.check(&web("v1"), &["conf Unchanged", "nginx Changed: restarted", "aliases Unchanged"]);
     assert!(machine.owes_nothing());
 }
 
@@ -244,27 +204,14 @@ fn a_change_that_failed_tells_others_only_when_it_succeeded() {
         ("good", file("/good", "v1"), &[], &["nginx"]),
         ("nginx", nginx(), &[], &[]),
     ]);
-    let only_bad = catalog(vec![
-        ("bad", file("/bad", "v1"), &[], &["nginx"]),
-        ("nginx", nginx(), &[], &[]),
-    ]);
+    let only_bad = catalog(vec![("bad", file("/bad", "v1"), &[], &["nginx"]), ("nginx", nginx(), &[], &[])]);
     let machine = Machine::new();
     machine.host.break_act("write /bad");
     machine.check(&only_bad, &["bad Failed: could not write /bad", "nginx Unchanged"]);
-    machine.check(
-        &both,
-        &[
-            "bad Failed: could not write /bad",
-            "good Changed: created",
-            "nginx Changed: restarted",
-        ],
-    );
+    machine.check(&both, &["bad Failed: could not write /bad", "good Changed: created", "nginx Changed: restarted"]);
     assert!(!machine.owes_nothing(), "the bad one's word is kept");
     machine.host.repair();
-    machine.check(
-        &both,
-        &["bad Changed: created", "good Unchanged", "nginx Changed: restarted"],
-    );
+    machine.check(&both, &["bad Changed: created", "good Unchanged", "nginx Changed: restarted"]);
     assert!(machine.owes_nothing());
 }
 
@@ -273,23 +220,14 @@ fn a_service_that_is_gone_from_the_catalog_is_owed_nothing() {
     let machine = Machine::new();
     machine.host.break_act("restart nginx.service");
     machine.run(Mode::Apply, &web("v1")).unwrap();
-    machine
-        .run(
-            Mode::Apply,
-            &catalog(vec![("conf", file("/etc/nginx.conf", "v1"), &[], &[])]),
-        )
-        .unwrap();
+    machine.run(Mode::Apply, &catalog(vec![("conf", file("/etc/nginx.conf", "v1"), &[], &[])])).unwrap();
     assert!(machine.owes_nothing());
 }
 
 #[test]
 fn noop_says_what_it_would_do_and_does_nothing() {
     let machine = Machine::new();
-    let expected = [
-        "conf Changed: created",
-        "nginx Changed: restarted",
-        "aliases Changed: ran newaliases",
-    ];
+    let expected = ["conf Changed: created", "nginx Changed: restarted", "aliases Changed: ran newaliases"];
     machine.check_in(Mode::Noop, &web("v1"), &expected);
     assert_eq!(machine.host.log(), "");
     assert!(!machine.root.path().join("state").exists());
@@ -302,23 +240,11 @@ fn a_run_that_is_told_to_stop_leaves_the_rest_to_the_next() {
     let visited = Cell::new(0);
     let stop = || visited.replace(visited.get() + 1) == 1;
     let state = machine.state();
-    let run = Run {
-        host: &machine.host,
-        state: &state,
-        mode: Mode::Apply,
-        stop: &stop,
-    };
+    let run = Run { host: &machine.host, state: &state, mode: Mode::Apply, stop: &stop };
     let result = block_on(run.apply(&web("v1"))).unwrap();
     assert!(result.interrupted);
     assert_eq!(result.resources.len(), 1);
-    machine.check(
-        &web("v1"),
-        &[
-            "conf Unchanged",
-            "nginx Changed: restarted",
-            "aliases Changed: ran newaliases",
-        ],
-    );
+    machine.check(&web("v1"), &["conf Unchanged", "nginx Changed: restarted", "aliases Changed: ran newaliases"]);
 }
 
 #[test]
@@ -344,25 +270,15 @@ fn what_cannot_be_done_here_defers_what_requires_it() {
 #[test]
 fn no_report_holds_content_and_none_is_too_long() {
     let secret = "hunter2";
-    let root = Access {
-        mode: 0o600,
-        user: 1,
-        group: 1,
-    };
-    let machine = Machine {
-        host: MemoryHost::new().file("/etc/nginx.conf", "old-hunter2", root),
-        ..Machine::new()
-    };
+    let root = Access { mode: 0o600, user: 1, group: 1 };
+    let machine = Machine { host: MemoryHost::new().file("/etc/nginx.conf", "old-hunter2", root), ..Machine::new() };
     let long = "x".repeat(2000);
     machine.host.break_act("run newaliases");
     let host = MemoryHost::new().command("newaliases", 1, "", &long);
     let result = machine.run(Mode::Apply, &web(secret)).unwrap();
     assert!(!format!("{result:?}").contains(secret), "{result:?}");
     let machine = Machine { host, ..Machine::new() };
-    let notified = catalog(vec![
-        ("conf", file("/c", ""), &[], &["aliases"]),
-        ("aliases", newaliases(), &[], &[]),
-    ]);
+    let notified = catalog(vec![("conf", file("/c", ""), &[], &["aliases"]), ("aliases", newaliases(), &[], &[])]);
     let result = machine.run(Mode::Apply, &notified).unwrap();
     assert_eq!(result.resources.last().map(|r| r.message.len()), Some(1000));
 }

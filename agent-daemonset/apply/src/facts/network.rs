@@ -9,11 +9,7 @@ const OF_CONTAINERS: &[&str] = &["veth", "cni", "docker", "br-", "cali", "flanne
 
 /// `booted`: whether the interfaces of this kernel are the machine's.
 pub(super) fn gather(fqdn: String, booted: bool) -> Networking {
-    let found = if booted {
-        if_addrs::get_if_addrs().unwrap_or_default()
-    } else {
-        Vec::new()
-    };
+    let found = if booted { if_addrs::get_if_addrs().unwrap_or_default() } else { Vec::new() };
     let interfaces = by_interface(found.into_iter().map(|interface| (interface.ip(), interface.name)));
     Networking {
         hostname: fqdn.split('.').next().unwrap_or_default().to_owned(),
@@ -42,10 +38,7 @@ fn by_interface(found: impl Iterator<Item = (IpAddr, String)>) -> BTreeMap<Strin
 /// IPv4 before IPv6, which is also their order.
 fn primary(interfaces: &BTreeMap<String, Vec<IpAddr>>) -> String {
     let mut addresses = interfaces.values().flatten();
-    let first = addresses
-        .clone()
-        .find(|address| address.is_ipv4())
-        .or_else(|| addresses.next());
+    let first = addresses.clone().find(|address| address.is_ipv4()).or_else(|| addresses.next());
     first.map(ToString::to_string).unwrap_or_default()
 }
 
@@ -61,10 +54,7 @@ mod tests {
     use super::*;
 
     fn interfaces(rows: &[(&str, &str)]) -> BTreeMap<String, Vec<IpAddr>> {
-        by_interface(
-            rows.iter()
-                .map(|(name, address)| (address.parse().unwrap(), (*name).to_owned())),
-        )
+        by_interface(rows.iter().map(|(name, address)| (address.parse().unwrap(), (*name).to_owned())))
     }
 
     #[test]
@@ -85,19 +75,13 @@ mod tests {
             ("lxc1", "10.0.0.5"),
             ("wg0", "2001:db8::1"),
         ]);
-        let shown: Vec<String> = kept
-            .iter()
-            .map(|(name, addresses)| format!("{name} {addresses:?}"))
-            .collect();
+        let shown: Vec<String> = kept.iter().map(|(name, addresses)| format!("{name} {addresses:?}")).collect();
         assert_eq!(shown, ["eth0 [192.0.2.9, 192.0.2.10]", "wg0 [2001:db8::1]"]);
     }
 
     #[test]
     fn the_first_address_is_of_ipv4_if_there_is_one() {
-        assert_eq!(
-            primary(&interfaces(&[("a", "2001:db8::1"), ("b", "192.0.2.1")])),
-            "192.0.2.1"
-        );
+        assert_eq!(primary(&interfaces(&[("a", "2001:db8::1"), ("b", "192.0.2.1")])), "192.0.2.1");
         assert_eq!(primary(&interfaces(&[("a", "2001:db8::1")])), "2001:db8::1");
         assert_eq!(primary(&interfaces(&[])), "");
     }

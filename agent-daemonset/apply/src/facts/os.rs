@@ -35,11 +35,7 @@ fn family(id: &str, like: &str) -> String {
 
 /// Values are quoted as in a shell, without its expansions.
 fn unquote(value: &str) -> String {
-    let inner = |quote| {
-        value
-            .strip_prefix(quote)
-            .and_then(|rest: &str| rest.strip_suffix(quote))
-    };
+    let inner = |quote| value.strip_prefix(quote).and_then(|rest: &str| rest.strip_suffix(quote));
     inner('\'').map_or_else(|| inner('"').unwrap_or(value).replace('\\', ""), str::to_owned)
 }
 
@@ -81,12 +77,7 @@ mod tests {
 
     #[test]
     fn unquotes_as_a_shell_does() {
-        for (value, expected) in [
-            ("a", "a"),
-            ("\"a b\"", "a b"),
-            ("'a b'", "a b"),
-            ("\"a \\\"b\\\"\"", "a \"b\""),
-        ] {
+        for (value, expected) in [("a", "a"), ("\"a b\"", "a b"), ("'a b'", "a b"), ("\"a \\\"b\\\"\"", "a \"b\"")] {
             assert_eq!(unquote(value), expected);
         }
     }

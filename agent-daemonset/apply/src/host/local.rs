@@ -104,14 +104,9 @@ impl Host for LocalHost {
 
     fn kernel_parameter(&self, path: &str) -> Result<Option<String>, HostError> {
         if !self.booted {
-            return Err(HostError::Unavailable(
-                "no kernel runs in a folder that stands for a machine".to_owned(),
-            ));
+            return Err(HostError::Unavailable("no kernel runs in a folder that stands for a machine".to_owned()));
         }
-        Ok(self
-            .tree
-            .read_file(&format!("/proc/sys/{path}"))?
-            .map(|value| String::from_utf8_lossy(&value).into_owned()))
+        Ok(self.tree.read_file(&format!("/proc/sys/{path}"))?.map(|value| String::from_utf8_lossy(&value).into_owned()))
     }
 
     fn set_kernel_parameter(&self, path: &str, value: &str) -> Result<(), HostError> {
@@ -120,9 +115,7 @@ impl Host for LocalHost {
 
     async fn run(&self, command: &Command) -> Result<CommandOutput, HostError> {
         if !self.booted && !self.runner.may_enter_root() {
-            return Err(HostError::Unavailable(
-                "entering this folder to run a command needs root".to_owned(),
-            ));
+            return Err(HostError::Unavailable("entering this folder to run a command needs root".to_owned()));
         }
         Runner::check_program(&self.tree, command)?;
         self.runner.run(command).await
@@ -157,10 +150,7 @@ impl Host for LocalHost {
 
     async fn run_unit_job(&self, unit: &str, job: UnitJob) -> Result<(), HostError> {
         if !self.booted {
-            return Err(HostError::Unavailable(format!(
-                "to {} {unit} waits until the machine boots",
-                job.verb()
-            )));
+            return Err(HostError::Unavailable(format!("to {} {unit} waits until the machine boots", job.verb())));
         }
         self.systemd().await?.run_job(unit, job).await
     }
@@ -176,11 +166,7 @@ impl Host for LocalHost {
 /// Wraps a system call's error with what was attempted.
 fn failed(action: &'static str, path: &str) -> impl FnOnce(rustix::io::Errno) -> HostError {
     let path = PathBuf::from(path);
-    move |errno| HostError::Path {
-        action,
-        path,
-        source: io::Error::from(errno),
-    }
+    move |errno| HostError::Path { action, path, source: io::Error::from(errno) }
 }
 
 #[cfg(test)]

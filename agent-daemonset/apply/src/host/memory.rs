@@ -49,16 +49,7 @@ impl MemoryHost {
     }
 
     pub(crate) fn special(self, path: &str, kind: EntryKind) -> Self {
-        self.put(
-            path,
-            kind,
-            b"",
-            Access {
-                mode: 0o777,
-                user: 0,
-                group: 0,
-            },
-        );
+        self.put(path, kind, b"", Access { mode: 0o777, user: 0, group: 0 });
         self
     }
 
@@ -85,11 +76,7 @@ impl MemoryHost {
 
     /// Every other program succeeds without a word.
     pub(crate) fn command(self, program: &str, code: i32, stdout: &str, stderr: &str) -> Self {
-        let output = CommandOutput {
-            code: Some(code),
-            stdout: stdout.into(),
-            stderr: stderr.into(),
-        };
+        let output = CommandOutput { code: Some(code), stdout: stdout.into(), stderr: stderr.into() };
         self.commands.borrow_mut().insert(program.into(), output);
         self
     }
@@ -136,11 +123,7 @@ impl MemoryHost {
     }
 
     fn put(&self, path: &str, kind: EntryKind, content: &[u8], access: Access) {
-        let entry = Entry {
-            kind,
-            access,
-            size: content.len() as u64,
-        };
+        let entry = Entry { kind, access, size: content.len() as u64 };
         self.files.borrow_mut().insert(path.into(), (entry, content.to_vec()));
     }
 
@@ -231,15 +214,10 @@ impl Host for MemoryHost {
     async fn run(&self, command: &Command) -> Result<CommandOutput, HostError> {
         let program = command.program();
         if self.missing_programs.contains(program) {
-            return Err(HostError::NoProgram {
-                program: program.to_owned(),
-            });
+            return Err(HostError::NoProgram { program: program.to_owned() });
         }
         self.act(format!("run {program}"), || {})?;
-        let succeeded = CommandOutput {
-            code: Some(0),
-            ..CommandOutput::default()
-        };
+        let succeeded = CommandOutput { code: Some(0), ..CommandOutput::default() };
         Ok(self.commands.borrow().get(program).cloned().unwrap_or(succeeded))
     }
 
@@ -269,10 +247,7 @@ impl Host for MemoryHost {
 
     async fn reload_unit_files(&self) -> Result<(), HostError> {
         self.act("reload unit files".into(), || {
-            self.units
-                .borrow_mut()
-                .values_mut()
-                .for_each(|unit| unit.needs_reload = false);
+            self.units.borrow_mut().values_mut().for_each(|unit| unit.needs_reload = false);
         })
     }
 }
@@ -281,10 +256,7 @@ fn account(kind: &'static str, name: &str) -> Result<u32, HostError> {
     match name {
         "root" => Ok(0),
         "adm" => Ok(4),
-        _ => name.parse().map_err(|_| HostError::NoAccount {
-            kind,
-            name: name.to_owned(),
-        }),
+        _ => name.parse().map_err(|_| HostError::NoAccount { kind, name: name.to_owned() }),
     }
 }
 

@@ -37,10 +37,7 @@ impl Provider for DirectorySpec {
 
     async fn observe(&self, host: &impl Host, _notified: bool) -> Result<Observed, ProviderError> {
         let wanted = wanted_access(host, self.mode, &self.owner, &self.group)?;
-        Ok(Observed {
-            entry: host.entry(&self.path)?,
-            wanted,
-        })
+        Ok(Observed { entry: host.entry(&self.path)?, wanted })
     }
 
     fn diff(&self, observed: &Observed) -> Result<Vec<Change>, ProviderError> {
@@ -64,10 +61,7 @@ impl Provider for DirectorySpec {
         if reasons.is_empty() {
             return Ok(Vec::new());
         }
-        Ok(vec![Change::SetAccess {
-            reason: reasons.join(", "),
-            access: wanted,
-        }])
+        Ok(vec![Change::SetAccess { reason: reasons.join(", "), access: wanted }])
     }
 
     async fn apply(&self, host: &impl Host, changes: &[Change]) -> Result<(), ProviderError> {
@@ -88,35 +82,14 @@ mod tests {
 
     #[test]
     fn says_what_changes() {
-        let spec = DirectorySpec {
-            path: "/srv/www".into(),
-            mode: 0o755,
-            owner: "0".into(),
-            group: "adm".into(),
-        };
-        let wanted = Access {
-            mode: 0o755,
-            user: 0,
-            group: 4,
-        };
+        let spec = DirectorySpec { path: "/srv/www".into(), mode: 0o755, owner: "0".into(), group: "adm".into() };
+        let wanted = Access { mode: 0o755, user: 0, group: 4 };
         check(&spec, &MemoryHost::new(), "created");
         check(&spec, &MemoryHost::new().directory("/srv/www", wanted), "");
-        let open = Access {
-            mode: 0o777,
-            user: 0,
-            group: 0,
-        };
-        check(
-            &spec,
-            &MemoryHost::new().directory("/srv/www", open),
-            "owner 0:0 -> 0:4, mode 0777 -> 0755",
-        );
+        let open = Access { mode: 0o777, user: 0, group: 0 };
+        check(&spec, &MemoryHost::new().directory("/srv/www", open), "owner 0:0 -> 0:4, mode 0777 -> 0755");
         let link = "refused: /srv/www is a symbolic link; name the directory that it leads to";
-        check(
-            &spec,
-            &MemoryHost::new().special("/srv/www", EntryKind::SymbolicLink),
-            link,
-        );
+        check(&spec, &MemoryHost::new().special("/srv/www", EntryKind::SymbolicLink), link);
         let file = "refused: /srv/www is no directory; move it away, or choose another path";
         check(&spec, &MemoryHost::new().file("/srv/www", "", wanted), file);
     }

@@ -31,9 +31,7 @@ impl Provider for ExecSpec {
 
     async fn observe(&self, host: &impl Host, notified: bool) -> Result<Observed, ProviderError> {
         let called = notified || !self.refresh_only;
-        Ok(Observed {
-            due: called && self.guards_allow(host).await?,
-        })
+        Ok(Observed { due: called && self.guards_allow(host).await? })
     }
 
     fn diff(&self, observed: &Observed) -> Result<Vec<Run>, ProviderError> {
@@ -42,9 +40,7 @@ impl Provider for ExecSpec {
         }
         let program = self.argv.first().cloned().unwrap_or_default();
         if program.is_empty() {
-            return Err(ProviderError::Refused(
-                "it names no program; put one first in argv".to_owned(),
-            ));
+            return Err(ProviderError::Refused("it names no program; put one first in argv".to_owned()));
         }
         Ok(vec![Run { program }])
     }
@@ -53,10 +49,7 @@ impl Provider for ExecSpec {
         for Run { program } in changes {
             let output = host.run(&self.command(&self.argv)).await?;
             if !output.success() {
-                return Err(ProviderError::Command {
-                    program: program.clone(),
-                    failure: output.failure(),
-                });
+                return Err(ProviderError::Command { program: program.clone(), failure: output.failure() });
             }
         }
         Ok(())
@@ -120,39 +113,22 @@ mod tests {
 
     #[test]
     fn runs_when_no_guard_says_that_its_work_is_done() {
-        let root = Access {
-            mode: 0o644,
-            user: 0,
-            group: 0,
-        };
+        let root = Access { mode: 0o644, user: 0, group: 0 };
         check(&spec(), &MemoryHost::new(), "ran mkfs");
-        let creates = ExecSpec {
-            creates: Some("/disk".into()),
-            ..spec()
-        };
+        let creates = ExecSpec { creates: Some("/disk".into()), ..spec() };
         check(&creates, &MemoryHost::new(), "ran mkfs");
         check(&creates, &MemoryHost::new().file("/disk", "", root), "");
-        let unless = ExecSpec {
-            unless: Some(vec!["blkid".into()]),
-            ..spec()
-        };
+        let unless = ExecSpec { unless: Some(vec!["blkid".into()]), ..spec() };
         check(&unless, &MemoryHost::new().command("blkid", 2, "", ""), "ran mkfs");
         check(&unless, &MemoryHost::new().command("blkid", 0, "", ""), "");
-        let only_if = ExecSpec {
-            only_if: Some(vec!["blkid".into()]),
-            ..spec()
-        };
+        let only_if = ExecSpec { only_if: Some(vec!["blkid".into()]), ..spec() };
         check(&only_if, &MemoryHost::new().command("blkid", 2, "", ""), "");
         check(&only_if, &MemoryHost::new().command("blkid", 0, "", ""), "ran mkfs");
     }
 
     #[test]
     fn a_refresh_only_command_waits_for_a_notification_and_heeds_its_guards() {
-        let refresh_only = ExecSpec {
-            refresh_only: true,
-            unless: Some(vec!["blkid".into()]),
-            ..spec()
-        };
+        let refresh_only = ExecSpec { refresh_only: true, unless: Some(vec!["blkid".into()]), ..spec() };
         let undone = MemoryHost::new().command("blkid", 2, "", "");
         check(&refresh_only, &undone, "");
         assert_eq!(undone.log(), "", "no guard of it runs for nothing");
@@ -163,19 +139,12 @@ mod tests {
     #[test]
     fn a_failure_shows_the_exit_code_and_standard_error_but_no_secret() {
         let host = MemoryHost::new().command("mkfs", 3, "", "no space left");
-        assert_eq!(
-            apply(&spec(), &host).unwrap_err().to_string(),
-            "mkfs exited with 3: no space left"
-        );
+        assert_eq!(apply(&spec(), &host).unwrap_err().to_string(), "mkfs exited with 3: no space left");
     }
 
     #[test]
     fn refuses_a_command_without_a_program() {
         let empty = ExecSpec { argv: vec![], ..spec() };
-        check(
-            &empty,
-            &MemoryHost::new(),
-            "refused: it names no program; put one first in argv",
-        );
+        check(&empty, &MemoryHost::new(), "refused: it names no program; put one first in argv");
     }
 }

@@ -40,11 +40,7 @@ impl Provider for FileSpec {
     async fn observe(&self, host: &impl Host, _notified: bool) -> Result<Observed, ProviderError> {
         let entry = host.entry(&self.path)?;
         let Some(content) = &self.content else {
-            return Ok(Observed {
-                entry,
-                same_content: false,
-                wanted: None,
-            });
+            return Ok(Observed { entry, same_content: false, wanted: None });
         };
         let content = content.expose().as_bytes();
         // Another size is another content: most changed files need not be read.
@@ -52,25 +48,15 @@ impl Provider for FileSpec {
             entry.is_some_and(|e| e.kind == EntryKind::File && usize::try_from(e.size) == Ok(content.len()));
         let same_content = may_be_same && host.read_file(&self.path)?.is_some_and(|found| found == content);
         let wanted = wanted_access(host, self.mode, &self.owner, &self.group)?;
-        Ok(Observed {
-            entry,
-            same_content,
-            wanted: Some(wanted),
-        })
+        Ok(Observed { entry, same_content, wanted: Some(wanted) })
     }
 
     fn diff(&self, observed: &Observed) -> Result<Vec<Change>, ProviderError> {
         let kind = observed.entry.map(|entry| entry.kind);
         if let Some(found @ (EntryKind::Directory | EntryKind::Special)) = kind {
-            let found = if found == EntryKind::Directory {
-                "a directory"
-            } else {
-                "a device, a socket or a pipe"
-            };
+            let found = if found == EntryKind::Directory { "a directory" } else { "a device, a socket or a pipe" };
             let path = &self.path;
-            return Err(ProviderError::Refused(format!(
-                "{path} is {found}; move it away, or choose another path"
-            )));
+            return Err(ProviderError::Refused(format!("{path} is {found}; move it away, or choose another path")));
         }
         let Some(wanted) = observed.wanted else {
             return Ok(observed.entry.map(|_| Change::Remove).into_iter().collect());
@@ -80,19 +66,13 @@ impl Provider for FileSpec {
             Some(entry) if entry.kind == EntryKind::SymbolicLink => vec!["replaced a symbolic link".to_owned()],
             Some(entry) => {
                 let content = (!observed.same_content).then(|| "content replaced".to_owned());
-                content
-                    .into_iter()
-                    .chain(access_changes(entry.access, wanted))
-                    .collect()
+                content.into_iter().chain(access_changes(entry.access, wanted)).collect()
             }
         };
         if reasons.is_empty() {
             return Ok(Vec::new());
         }
-        Ok(vec![Change::Write {
-            reason: reasons.join(", "),
-            access: wanted,
-        }])
+        Ok(vec![Change::Write { reason: reasons.join(", "), access: wanted }])
     }
 
     async fn apply(&self, host: &impl Host, changes: &[Change]) -> Result<(), ProviderError> {
@@ -125,52 +105,24 @@ mod tests {
         }
     }
 
-    const WANTED: Access = Access {
-        mode: 0o644,
-        user: 0,
-        group: 4,
-    };
+    const WANTED: Access = Access { mode: 0o644, user: 0, group: 4 };
 
     #[test]
     fn says_what_changes() {
         let moo = motd(Some("moo"));
         check(&moo, &MemoryHost::new(), "created");
         check(&moo, &MemoryHost::new().file("/etc/motd", "moo", WANTED), "");
-        check(
-            &moo,
-            &MemoryHost::new().file("/etc/motd", "baa", WANTED),
-            "content replaced",
-        );
-        check(
-            &moo,
-            &MemoryHost::new().file("/etc/motd", "longer", WANTED),
-            "content replaced",
-        );
+        check(&moo, &MemoryHost::new().file("/etc/motd", "baa", WANTED), "content replaced");
+        check(&moo, &MemoryHost::new().file("/etc/motd", "longer", WANTED), "content replaced");
         let mode = Access { mode: 0o4755, ..WANTED };
-        check(
-            &moo,
-            &MemoryHost::new().file("/etc/motd", "moo", mode),
-            "mode 4755 -> 0644",
-        );
+        check(&moo, &MemoryHost::new().file("/etc/motd", "moo", mode), "mode 4755 -> 0644");
         let owner = Access { user: 7, ..WANTED };
-        check(
-            &moo,
-            &MemoryHost::new().file("/etc/motd", "baa", owner),
-            "content replaced, owner 7:4 -> 0:4",
-        );
-        check(
-            &moo,
-            &MemoryHost::new().special("/etc/motd", EntryKind::SymbolicLink),
-            "replaced a symbolic link",
-        );
+        check(&moo, &MemoryHost::new().file("/etc/motd", "baa", owner), "content replaced, owner 7:4 -> 0:4");
+        check(&moo, &MemoryHost::new().special("/etc/motd", EntryKind::SymbolicLink), "replaced a symbolic link");
         let gone = motd(None);
         check(&gone, &MemoryHost::new(), "");
         check(&gone, &MemoryHost::new().file("/etc/motd", "moo", WANTED), "removed");
-        check(
-            &gone,
-            &MemoryHost::new().special("/etc/motd", EntryKind::SymbolicLink),
-            "removed",
-        );
+        check(&gone, &MemoryHost::new().special("/etc/motd", EntryKind::SymbolicLink), "removed");
     }
 
     #[test]
@@ -179,20 +131,13 @@ mod tests {
             let directory = "refused: /etc/motd is a directory; move it away, or choose another path";
             check(&spec, &MemoryHost::new().directory("/etc/motd", WANTED), directory);
             let special = "refused: /etc/motd is a device, a socket or a pipe; move it away, or choose another path";
-            check(
-                &spec,
-                &MemoryHost::new().special("/etc/motd", EntryKind::Special),
-                special,
-            );
+            check(&spec, &MemoryHost::new().special("/etc/motd", EntryKind::Special), special);
         }
     }
 
     #[test]
     fn a_missing_owner_matters_only_for_a_file_that_shall_exist() {
-        let spec = |content| FileSpec {
-            owner: "nginx".into(),
-            ..motd(content)
-        };
+        let spec = |content| FileSpec { owner: "nginx".into(), ..motd(content) };
         let missing =
             "refused: the machine has no user nginx; add it first (a package or a command that this resource requires)";
         check(&spec(Some("moo")), &MemoryHost::new(), missing);

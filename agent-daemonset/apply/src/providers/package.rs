@@ -27,10 +27,7 @@ pub(crate) struct Observed {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Change {
     /// Install it, in a version or as the repository offers it.
-    Install {
-        from: Option<String>,
-        version: Option<String>,
-    },
+    Install { from: Option<String>, version: Option<String> },
     /// Remove it, and keep its configuration.
     Remove,
 }
@@ -38,14 +35,8 @@ pub(crate) enum Change {
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Install {
-                from: Some(from),
-                version: Some(to),
-            } => write!(f, "upgraded {from} -> {to}"),
-            Self::Install {
-                from: None,
-                version: Some(version),
-            } => write!(f, "installed {version}"),
+            Self::Install { from: Some(from), version: Some(to) } => write!(f, "upgraded {from} -> {to}"),
+            Self::Install { from: None, version: Some(version) } => write!(f, "installed {version}"),
             Self::Install { from: _, version: None } => f.write_str("installed"),
             Self::Remove => f.write_str("removed"),
         }
@@ -58,13 +49,7 @@ impl Provider for PackageSpec {
 
     async fn observe(&self, host: &impl Host, _notified: bool) -> Result<Observed, ProviderError> {
         let query = Command::new(
-            [
-                "dpkg-query",
-                "--show",
-                "--showformat",
-                "${db:Status-Status} ${Version}\\n",
-                &self.package,
-            ],
+            ["dpkg-query", "--show", "--showformat", "${db:Status-Status} ${Version}\\n", &self.package],
             QUERY_TIMEOUT,
         );
         let output = run(host, &query).await?;
@@ -78,10 +63,7 @@ impl Provider for PackageSpec {
             }
             _ => false,
         };
-        Ok(Observed {
-            installed: Some(installed),
-            is_newer,
-        })
+        Ok(Observed { installed: Some(installed), is_newer })
     }
 
     fn diff(&self, observed: &Observed) -> Result<Vec<Change>, ProviderError> {
@@ -98,10 +80,7 @@ impl Provider for PackageSpec {
                 )));
             }
             (PackageState::Present, from, version) => {
-                vec![Change::Install {
-                    from: from.clone(),
-                    version: version.clone(),
-                }]
+                vec![Change::Install { from: from.clone(), version: version.clone() }]
             }
         })
     }
@@ -119,10 +98,7 @@ impl Provider for PackageSpec {
                 }
             };
             if !output.success() {
-                return Err(ProviderError::Command {
-                    program: "apt-get".to_owned(),
-                    failure: output.failure(),
-                });
+                return Err(ProviderError::Command { program: "apt-get".to_owned(), failure: output.failure() });
             }
         }
         Ok(())
@@ -143,22 +119,12 @@ async fn install(host: &impl Host, name: &str) -> Result<CommandOutput, Provider
 }
 
 fn apt_get(arguments: &[&str]) -> Command {
-    let options = [
-        "apt-get",
-        "--yes",
-        "-o",
-        "DPkg::Lock::Timeout=120",
-        "-o",
-        "Dpkg::Options::=--force-confold",
-    ];
+    let options = ["apt-get", "--yes", "-o", "DPkg::Lock::Timeout=120", "-o", "Dpkg::Options::=--force-confold"];
     let mut command = Command::new(options, CHANGE_TIMEOUT);
-    command
-        .argv
-        .extend(arguments.iter().map(|&argument| argument.to_owned()));
+    command.argv.extend(arguments.iter().map(|&argument| argument.to_owned()));
     // Nobody is there to answer, and messages are looked at below.
-    command.environment = [("DEBIAN_FRONTEND", "noninteractive"), ("LC_ALL", "C")]
-        .map(|(k, v)| (k.to_owned(), v.to_owned()))
-        .into();
+    command.environment =
+        [("DEBIAN_FRONTEND", "noninteractive"), ("LC_ALL", "C")].map(|(k, v)| (k.to_owned(), v.to_owned())).into();
     command
 }
 
@@ -174,21 +140,12 @@ async fn run(host: &impl Host, command: &Command) -> Result<CommandOutput, Provi
 /// The version among dpkg's lines, one for each architecture; a removed package whose configuration is left has a line
 /// too.
 fn installed_version(lines: &str) -> Option<String> {
-    lines
-        .lines()
-        .find_map(|line| line.strip_prefix("installed "))
-        .map(str::to_owned)
+    lines.lines().find_map(|line| line.strip_prefix("installed ")).map(str::to_owned)
 }
 
 /// Whether apt says that it knows no such package or version; fresh lists may help.
 fn is_unknown(stderr: &str) -> bool {
-    [
-        "Unable to locate package",
-        "has no installation candidate",
-        "was not found",
-    ]
-    .iter()
-    .any(|s| stderr.contains(s))
+    ["Unable to locate package", "has no installation candidate", "was not found"].iter().any(|s| stderr.contains(s))
 }
 
 #[cfg(test)]
@@ -197,11 +154,7 @@ mod tests {
     use crate::host::memory::{MemoryHost, apply, check};
 
     fn jq(state: PackageState, version: Option<&str>) -> PackageSpec {
-        PackageSpec {
-            package: "jq".into(),
-            state,
-            version: version.map(str::to_owned),
-        }
+        PackageSpec { package: "jq".into(), state, version: version.map(str::to_owned) }
     }
 
     fn host(dpkg: &str) -> MemoryHost {
@@ -222,11 +175,7 @@ mod tests {
         let pinned = jq(PackageState::Present, Some("1.7"));
         check(&pinned, &host(""), "installed 1.7");
         check(&pinned, &host("installed 1.7\n"), "");
-        check(
-            &pinned,
-            &host("installed 1.6\n").command("dpkg", 1, "", ""),
-            "upgraded 1.6 -> 1.7",
-        );
+        check(&pinned, &host("installed 1.6\n").command("dpkg", 1, "", ""), "upgraded 1.6 -> 1.7");
     }
 
     #[test]

@@ -43,10 +43,7 @@ impl Provider for ServiceSpec {
     type Change = Change;
 
     async fn observe(&self, host: &impl Host, notified: bool) -> Result<Observed, ProviderError> {
-        Ok(Observed {
-            unit: host.unit(&self.unit).await?,
-            notified,
-        })
+        Ok(Observed { unit: host.unit(&self.unit).await?, notified })
     }
 
     fn diff(&self, observed: &Observed) -> Result<Vec<Change>, ProviderError> {
@@ -58,11 +55,7 @@ impl Provider for ServiceSpec {
             _ => {}
         }
         let running = is_running(&unit.active_state);
-        let restart = if self.reload_on_notify {
-            UnitJob::ReloadOrRestart
-        } else {
-            UnitJob::Restart
-        };
+        let restart = if self.reload_on_notify { UnitJob::ReloadOrRestart } else { UnitJob::Restart };
         match self.state {
             // One that starts now has read everything new: a notification asks for nothing more.
             Some(ServiceState::Running) if !running => changes.push(Change::Job(UnitJob::Start)),
@@ -72,10 +65,7 @@ impl Provider for ServiceSpec {
         }
         let must_be_there = changes.iter().any(|change| *change != Change::Enable(false));
         if must_be_there && unit.load_state == "masked" {
-            let refusal = format!(
-                "{} is masked; `systemctl unmask` it, or take it out of the catalog",
-                self.unit
-            );
+            let refusal = format!("{} is masked; `systemctl unmask` it, or take it out of the catalog", self.unit);
             return Err(ProviderError::Refused(refusal));
         }
         // Systemd may not have seen a unit file that came just now.
@@ -92,9 +82,7 @@ impl Provider for ServiceSpec {
                     host.reload_unit_files().await?;
                     if host.unit(&self.unit).await?.load_state == "not-found" {
                         let (unit, what) = (&self.unit, "install its package or write its file, and require that");
-                        return Err(ProviderError::Refused(format!(
-                            "the machine has no unit {unit}; {what}"
-                        )));
+                        return Err(ProviderError::Refused(format!("the machine has no unit {unit}; {what}")));
                     }
                 }
                 Change::Enable(enabled) => host.set_unit_enabled(&self.unit, *enabled).await?,
@@ -108,17 +96,11 @@ impl Provider for ServiceSpec {
 /// As `systemctl is-enabled` succeeds, less `enabled-runtime`, which a reboot forgets. A `static` unit has no choice:
 /// others start it.
 fn starts_at_boot(unit_file_state: &str) -> bool {
-    matches!(
-        unit_file_state,
-        "enabled" | "static" | "alias" | "indirect" | "generated"
-    )
+    matches!(unit_file_state, "enabled" | "static" | "alias" | "indirect" | "generated")
 }
 
 fn can_be_disabled(unit_file_state: &str) -> bool {
-    matches!(
-        unit_file_state,
-        "enabled" | "enabled-runtime" | "linked" | "linked-runtime"
-    )
+    matches!(unit_file_state, "enabled" | "enabled-runtime" | "linked" | "linked-runtime")
 }
 
 fn is_running(active_state: &str) -> bool {
@@ -135,12 +117,7 @@ mod tests {
     use crate::host::memory::{MemoryHost, apply, check, check_notified};
 
     fn spec(state: Option<ServiceState>, enabled: Option<bool>) -> ServiceSpec {
-        ServiceSpec {
-            unit: "nginx.service".into(),
-            state,
-            enabled,
-            reload_on_notify: false,
-        }
+        ServiceSpec { unit: "nginx.service".into(), state, enabled, reload_on_notify: false }
     }
 
     fn host(active_state: &str, unit_file_state: &str) -> MemoryHost {
@@ -173,10 +150,7 @@ mod tests {
         check_notified(&running, &host("active", "enabled"), "restarted");
         check_notified(&running, &host("inactive", "enabled"), "started");
         check_notified(&running, &host("active", "disabled"), "enabled; restarted");
-        let reloading = ServiceSpec {
-            reload_on_notify: true,
-            ..running
-        };
+        let reloading = ServiceSpec { reload_on_notify: true, ..running };
         check_notified(&reloading, &host("active", "enabled"), "reloaded");
         let as_it_is = spec(None, None);
         check_notified(&as_it_is, &host("active", "enabled"), "restarted");

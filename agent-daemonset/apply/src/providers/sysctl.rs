@@ -7,11 +7,7 @@ use drover_catalog::SysctlSpec;
 use super::{Provider, ProviderError};
 use crate::host::{Access, Host, HostError};
 
-const ACCESS: Access = Access {
-    mode: 0o644,
-    user: 0,
-    group: 0,
-};
+const ACCESS: Access = Access { mode: 0o644, user: 0, group: 0 };
 
 /// A kernel parameter as it is.
 pub(crate) struct Observed {
@@ -61,10 +57,7 @@ impl Provider for SysctlSpec {
             Err(error) => return Err(error.into()),
         };
         let at_boot = host.read_file(&boot_file(&self.key))?;
-        Ok(Observed {
-            live,
-            same_at_boot: at_boot.is_some_and(|found| found == boot_content(self).as_bytes()),
-        })
+        Ok(Observed { live, same_at_boot: at_boot.is_some_and(|found| found == boot_content(self).as_bytes()) })
     }
 
     fn diff(&self, observed: &Observed) -> Result<Vec<Change>, ProviderError> {
@@ -116,9 +109,7 @@ fn kernel_path(key: &str) -> Result<String, ProviderError> {
     if path.split('/').all(is_name) {
         Ok(path)
     } else {
-        Err(ProviderError::Refused(format!(
-            "{key:?} is no kernel parameter; write it such as net.ipv4.ip_forward"
-        )))
+        Err(ProviderError::Refused(format!("{key:?} is no kernel parameter; write it such as net.ipv4.ip_forward")))
     }
 }
 
@@ -128,11 +119,7 @@ fn boot_file(key: &str) -> String {
 
 fn boot_content(spec: &SysctlSpec) -> String {
     let value: Vec<&str> = spec.value.split_whitespace().collect();
-    format!(
-        "# Written by Drover; changes here are undone.\n{} = {}\n",
-        spec.key,
-        value.join(" ")
-    )
+    format!("# Written by Drover; changes here are undone.\n{} = {}\n", spec.key, value.join(" "))
 }
 
 #[cfg(test)]
@@ -141,10 +128,7 @@ mod tests {
     use crate::host::memory::{MemoryHost, apply, check};
 
     fn ports(value: &str) -> SysctlSpec {
-        SysctlSpec {
-            key: "net.ipv4.ip_local_port_range".into(),
-            value: value.into(),
-        }
+        SysctlSpec { key: "net.ipv4.ip_local_port_range".into(), value: value.into() }
     }
 
     const FILE: &str = "/etc/sysctl.d/60-drover-net.ipv4.ip_local_port_range.conf";
@@ -155,11 +139,7 @@ mod tests {
         let kept = boot_content(&ports("1024 65000"));
         let fresh = || MemoryHost::new().kernel_parameter(PATH, "32768\t60999\n");
         check(&ports("1024 65000"), &fresh(), "live value set; value at boot set");
-        check(
-            &ports("1024 65000"),
-            &fresh().file(FILE, &kept, ACCESS),
-            "live value set",
-        );
+        check(&ports("1024 65000"), &fresh().file(FILE, &kept, ACCESS), "live value set");
         let live = || MemoryHost::new().kernel_parameter(PATH, "1024\t65000\n");
         check(&ports("1024 65000"), &live(), "value at boot set");
         check(&ports(" 1024   65000 "), &live().file(FILE, &kept, ACCESS), "");
@@ -184,14 +164,8 @@ mod tests {
     fn a_key_never_leads_out_of_the_kernels_tree() {
         for (key, path) in [
             ("vm.swappiness", Some("vm/swappiness")),
-            (
-                "net.ipv4.conf.eth0/1.forwarding",
-                Some("net/ipv4/conf/eth0.1/forwarding"),
-            ),
-            (
-                "net/ipv4/conf/eth0.1/forwarding",
-                Some("net/ipv4/conf/eth0.1/forwarding"),
-            ),
+            ("net.ipv4.conf.eth0/1.forwarding", Some("net/ipv4/conf/eth0.1/forwarding")),
+            ("net/ipv4/conf/eth0.1/forwarding", Some("net/ipv4/conf/eth0.1/forwarding")),
             ("a.//.b", None),
             ("../etc/passwd", None),
             ("/etc/passwd", None),

@@ -27,23 +27,15 @@ impl<'a> Pending<'a> {
     pub fn load(state: &'a StateDir) -> Result<Self, StateError> {
         let owed = match state.read(FILE)? {
             None => BTreeMap::new(),
-            Some(text) => serde_json::from_slice(&text).map_err(|error| StateError::Damaged {
-                name: FILE,
-                source: io::Error::from(error),
-            })?,
+            Some(text) => serde_json::from_slice(&text)
+                .map_err(|error| StateError::Damaged { name: FILE, source: io::Error::from(error) })?,
         };
-        Ok(Self {
-            state: Some(state),
-            owed,
-        })
+        Ok(Self { state: Some(state), owed })
     }
 
     /// The same, forgetting what this run adds or strikes out.
     pub fn load_for_noop(state: &'a StateDir) -> Result<Self, StateError> {
-        Ok(Self {
-            state: None,
-            ..Self::load(state)?
-        })
+        Ok(Self { state: None, ..Self::load(state)? })
     }
 
     /// Whether nothing is owed.
@@ -83,11 +75,7 @@ impl<'a> Pending<'a> {
     pub(crate) fn forget_all_but(&mut self, exists: impl Fn(&ResourceId) -> bool) -> Result<(), StateError> {
         let before = self.owed.len();
         self.owed.retain(|target, _| exists(target));
-        if self.owed.len() < before {
-            self.write_down()
-        } else {
-            Ok(())
-        }
+        if self.owed.len() < before { self.write_down() } else { Ok(()) }
     }
 
     fn write_down(&self) -> Result<(), StateError> {
@@ -95,10 +83,8 @@ impl<'a> Pending<'a> {
         if self.owed.is_empty() {
             return state.remove(FILE);
         }
-        let text = serde_json::to_vec(&self.owed).map_err(|error| StateError::Damaged {
-            name: FILE,
-            source: io::Error::from(error),
-        })?;
+        let text = serde_json::to_vec(&self.owed)
+            .map_err(|error| StateError::Damaged { name: FILE, source: io::Error::from(error) })?;
         state.write(FILE, &text)
     }
 }

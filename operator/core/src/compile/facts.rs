@@ -27,28 +27,13 @@ pub fn facts_from_brief(brief: &FactsBrief) -> Facts {
         machine_id,
     } = brief.clone();
     Facts {
-        os: Os {
-            id: os_id,
-            name: os_name,
-            family: os_family,
-            release: os_release,
-            codename: os_codename,
-        },
+        os: Os { id: os_id, name: os_name, family: os_family, release: os_release, codename: os_codename },
         kernel,
         kernelrelease: kernel_release,
         architecture,
-        networking: Networking {
-            hostname,
-            fqdn,
-            ip,
-            interfaces,
-        },
-        processors: Processors {
-            count: u32::try_from(processors).unwrap_or(0),
-        },
-        memory: Memory {
-            total_mib: u64::try_from(memory_mib).unwrap_or(0),
-        },
+        networking: Networking { hostname, fqdn, ip, interfaces },
+        processors: Processors { count: u32::try_from(processors).unwrap_or(0) },
+        memory: Memory { total_mib: u64::try_from(memory_mib).unwrap_or(0) },
         init,
         machine_id,
     }
@@ -57,30 +42,10 @@ pub fn facts_from_brief(brief: &FactsBrief) -> Facts {
 /// What the Host's status keeps, from an agent's facts. Numbers beyond the API's types, which no machine has, become
 /// the greatest that fit.
 pub fn brief_from_facts(facts: &Facts) -> FactsBrief {
-    let Facts {
-        os,
-        kernel,
-        kernelrelease,
-        architecture,
-        networking,
-        processors,
-        memory,
-        init,
-        machine_id,
-    } = facts.clone();
-    let Os {
-        id: os_id,
-        name: os_name,
-        family: os_family,
-        release: os_release,
-        codename: os_codename,
-    } = os;
-    let Networking {
-        hostname,
-        fqdn,
-        ip,
-        interfaces,
-    } = networking;
+    let Facts { os, kernel, kernelrelease, architecture, networking, processors, memory, init, machine_id } =
+        facts.clone();
+    let Os { id: os_id, name: os_name, family: os_family, release: os_release, codename: os_codename } = os;
+    let Networking { hostname, fqdn, ip, interfaces } = networking;
     let Processors { count } = processors;
     let Memory { total_mib } = memory;
     FactsBrief {
@@ -148,19 +113,12 @@ mod tests {
         let facts = Facts {
             processors: Processors { count: u32::MAX },
             memory: Memory { total_mib: u64::MAX },
-            networking: Networking {
-                interfaces: BTreeMap::new(),
-                ..Networking::default()
-            },
+            networking: Networking { interfaces: BTreeMap::new(), ..Networking::default() },
             ..Facts::default()
         };
         let brief = brief_from_facts(&facts);
         assert_eq!((brief.processors, brief.memory_mib), (i32::MAX, i64::MAX));
-        let brief = FactsBrief {
-            processors: -1,
-            memory_mib: -1,
-            ..FactsBrief::default()
-        };
+        let brief = FactsBrief { processors: -1, memory_mib: -1, ..FactsBrief::default() };
         assert_eq!(facts_from_brief(&brief), Facts::default());
     }
 }

@@ -17,11 +17,7 @@ impl fmt::Display for Hint {
 
 /// `; did you mean ...?`, when one of the names is near.
 pub(super) fn did_you_mean<'a>(wanted: &str, known: impl IntoIterator<Item = &'a str>) -> Hint {
-    Hint(
-        nearest(wanted, known)
-            .map(|name| format!("; did you mean `{name}`?"))
-            .unwrap_or_default(),
-    )
+    Hint(nearest(wanted, known).map(|name| format!("; did you mean `{name}`?")).unwrap_or_default())
 }
 
 /// `; <parent> has: ...`, with the nearest name first said when there is one.
@@ -32,11 +28,7 @@ pub(super) fn known_in(parent: &str, wanted: &str, known: &[String]) -> Hint {
     let near = nearest(wanted, known.iter().map(String::as_str));
     let near = near.map_or_else(|| ";".to_owned(), |name| format!("; did you mean `{name}`?"));
     let listed: Vec<&str> = known.iter().take(LISTED).map(String::as_str).collect();
-    let more = if known.len() > LISTED {
-        format!(" and {} more", known.len() - LISTED)
-    } else {
-        String::new()
-    };
+    let more = if known.len() > LISTED { format!(" and {} more", known.len() - LISTED) } else { String::new() };
     Hint(format!("{near} {parent} has: {}{more}", listed.join(", ")))
 }
 
@@ -44,10 +36,7 @@ pub(super) fn known_in(parent: &str, wanted: &str, known: &[String]) -> Hint {
 fn nearest<'a>(wanted: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let allowed = (wanted.chars().count() / 3).clamp(1, 3);
     let candidates = known.into_iter().map(|name| (edits(wanted, name), name));
-    candidates
-        .filter(|(edits, _)| *edits <= allowed)
-        .min_by_key(|(edits, _)| *edits)
-        .map(|(_, name)| name)
+    candidates.filter(|(edits, _)| *edits <= allowed).min_by_key(|(edits, _)| *edits).map(|(_, name)| name)
 }
 
 /// The Levenshtein distance: how many characters to insert, delete or replace.
@@ -72,12 +61,7 @@ mod tests {
 
     #[test]
     fn counts_edits() {
-        for (from, to, distance) in [
-            ("", "", 0),
-            ("kitten", "sitting", 3),
-            ("famly", "family", 1),
-            ("a", "", 1),
-        ] {
+        for (from, to, distance) in [("", "", 0), ("kitten", "sitting", 3), ("famly", "family", 1), ("a", "", 1)] {
             assert_eq!(edits(from, to), distance, "{from} {to}");
         }
     }
@@ -86,15 +70,8 @@ mod tests {
     fn lists_no_more_than_a_person_reads() {
         let known: Vec<String> = (0..25).map(|i| format!("key{i:02}")).collect();
         let text = known_in("data", "other", &known).to_string();
-        assert!(
-            text.starts_with("; data has: key00, key01") && text.ends_with("key19 and 5 more"),
-            "{text}"
-        );
+        assert!(text.starts_with("; data has: key00, key01") && text.ends_with("key19 and 5 more"), "{text}");
         assert_eq!(known_in("data", "x", &[]).to_string(), "; data is empty");
-        assert!(
-            known_in("data", "key3", &known)
-                .to_string()
-                .starts_with("; did you mean `key03`? data has:")
-        );
+        assert!(known_in("data", "key3", &known).to_string().starts_with("; did you mean `key03`? data has:"));
     }
 }

@@ -28,9 +28,7 @@ pub(super) fn order(
     let mut index = BTreeMap::new();
     for (position, resource) in resources.iter().enumerate() {
         if index.insert(resource.name.as_str(), position).is_some() {
-            return Err(CompileError::DuplicateName {
-                resource: label(&resource.name),
-            });
+            return Err(CompileError::DuplicateName { resource: label(&resource.name) });
         }
     }
 
@@ -38,23 +36,18 @@ pub(super) fn order(
     let mut before: Vec<BTreeMap<usize, Because>> = vec![BTreeMap::new(); resources.len()];
     for (position, resource) in resources.iter().enumerate() {
         let find = |field: &'static str, name: &String| {
-            index
-                .get(name.as_str())
-                .copied()
-                .ok_or_else(|| CompileError::UnknownReference {
-                    resource: label(&resource.name),
-                    field,
-                    name: name.clone(),
-                    hint: names::did_you_mean(name, index.keys().copied()),
-                })
+            index.get(name.as_str()).copied().ok_or_else(|| CompileError::UnknownReference {
+                resource: label(&resource.name),
+                field,
+                name: name.clone(),
+                hint: names::did_you_mean(name, index.keys().copied()),
+            })
         };
         for name in &resource.require {
             before[find("require", name)?].insert(position, Because::Requires);
         }
         for name in &resource.notify {
-            before[position]
-                .entry(find("notify", name)?)
-                .or_insert(Because::Notifies);
+            before[position].entry(find("notify", name)?).or_insert(Because::Notifies);
         }
     }
 
@@ -62,10 +55,7 @@ pub(super) fn order(
     for &later in before.iter().flat_map(BTreeMap::keys) {
         waits_for[later] += 1;
     }
-    let mut free: BinaryHeap<_> = (0..resources.len())
-        .filter(|&i| waits_for[i] == 0)
-        .map(Reverse)
-        .collect();
+    let mut free: BinaryHeap<_> = (0..resources.len()).filter(|&i| waits_for[i] == 0).map(Reverse).collect();
     let mut ordered = Vec::with_capacity(resources.len());
     while let Some(Reverse(next)) = free.pop() {
         ordered.push(next);
@@ -142,11 +132,7 @@ mod tests {
 
     fn check(resources: &[NodeConfigResource], expected: &Expect) {
         let actual = match order(resources, |name| format!("base/{name}")) {
-            Ok(order) => order
-                .iter()
-                .map(|&i| resources[i].name.as_str())
-                .collect::<Vec<_>>()
-                .join(" "),
+            Ok(order) => order.iter().map(|&i| resources[i].name.as_str()).collect::<Vec<_>>().join(" "),
             Err(error) => error.to_string(),
         };
         expected.assert_eq(&actual);
@@ -154,42 +140,18 @@ mod tests {
 
     #[test]
     fn keeps_what_was_written_unless_something_must_come_first() {
-        check(
-            &[
-                resource("c", &[], &[]),
-                resource("a", &[], &[]),
-                resource("b", &[], &[]),
-            ],
-            &expect!["c a b"],
-        );
-        check(
-            &[
-                resource("a", &["c"], &[]),
-                resource("b", &[], &[]),
-                resource("c", &[], &[]),
-            ],
-            &expect!["b c a"],
-        );
-        check(
-            &[resource("service", &[], &[]), resource("config", &[], &["service"])],
-            &expect!["config service"],
-        );
+        check(&[resource("c", &[], &[]), resource("a", &[], &[]), resource("b", &[], &[])], &expect!["c a b"]);
+        check(&[resource("a", &["c"], &[]), resource("b", &[], &[]), resource("c", &[], &[])], &expect!["b c a"]);
+        check(&[resource("service", &[], &[]), resource("config", &[], &["service"])], &expect!["config service"]);
         // The same thing said twice, and in both ways, counts once.
-        check(
-            &[resource("b", &["a", "a"], &[]), resource("a", &[], &["b", "b"])],
-            &expect!["a b"],
-        );
+        check(&[resource("b", &["a", "a"], &[]), resource("a", &[], &["b", "b"])], &expect!["a b"]);
         check(&[], &expect![""]);
     }
 
     #[test]
     fn says_which_name_is_wrong() {
         check(
-            &[
-                resource("config", &[], &["nginx"]),
-                resource("nginx.service", &[], &[]),
-                resource("ngin", &[], &[]),
-            ],
+            &[resource("config", &[], &["nginx"]), resource("nginx.service", &[], &[]), resource("ngin", &[], &[])],
             &expect![
                 "base/config: notify names `nginx`, and no resource of this NodeConfig has that name; did you mean `ngin`?"
             ],
@@ -246,13 +208,7 @@ mod tests {
             let notified = r.notify.iter().map(|other| (r.name.clone(), other.clone()));
             required.chain(notified).collect()
         };
-        let own = |name: &str| {
-            resources
-                .iter()
-                .find(|r| r.name == name)
-                .map(|r| r.name.as_str())
-                .unwrap()
-        };
+        let own = |name: &str| resources.iter().find(|r| r.name == name).map(|r| r.name.as_str()).unwrap();
         resources.iter().flat_map(of).map(|(a, b)| (own(&a), own(&b))).collect()
     }
 

@@ -36,34 +36,13 @@ pub(super) fn resolve(
     label: &str,
     render: impl FnOnce(&str) -> Result<String, TemplateError>,
 ) -> Result<ResourceKind, CompileError> {
-    let NodeConfigResource {
-        name,
-        file,
-        directory,
-        exec,
-        service,
-        package,
-        sysctl,
-        require: _,
-        notify: _,
-    } = resource;
-    let invalid = |field: &'static str, wanted: &'static str| CompileError::Invalid {
-        resource: label.to_owned(),
-        field,
-        wanted,
-    };
+    let NodeConfigResource { name, file, directory, exec, service, package, sysctl, require: _, notify: _ } = resource;
+    let invalid =
+        |field: &'static str, wanted: &'static str| CompileError::Invalid { resource: label.to_owned(), field, wanted };
     match (file, directory, exec, service, package, sysctl) {
         (Some(file), None, None, None, None, None) => {
             let content = content(file, label, render)?;
-            let File {
-                path,
-                content: _,
-                template: _,
-                ensure: _,
-                mode,
-                owner,
-                group,
-            } = file;
+            let File { path, content: _, template: _, ensure: _, mode, owner, group } = file;
             Ok(ResourceKind::File(FileSpec {
                 path: absolute(path).ok_or_else(|| invalid("file.path", PATH))?,
                 content: content.map(Sensitive::new),
@@ -73,12 +52,7 @@ pub(super) fn resolve(
             }))
         }
         (None, Some(directory), None, None, None, None) => {
-            let Directory {
-                path,
-                mode,
-                owner,
-                group,
-            } = directory;
+            let Directory { path, mode, owner, group } = directory;
             Ok(ResourceKind::Directory(DirectorySpec {
                 path: absolute(path).ok_or_else(|| invalid("directory.path", PATH))?,
                 mode: octal(mode.as_deref(), 0o755).ok_or_else(|| invalid("directory.mode", MODE))?,
@@ -98,13 +72,10 @@ pub(super) fn resolve(
         }
         (None, None, None, Some(service), None, None) => Ok(ResourceKind::Service(self::service(service))),
         (None, None, None, None, Some(package), None) => Ok(ResourceKind::Package(self::package(package, name))),
-        (None, None, None, None, None, Some(Sysctl { key, value })) => Ok(ResourceKind::Sysctl(SysctlSpec {
-            key: sysctl_key(key),
-            value: value.clone(),
-        })),
-        _ => Err(CompileError::NotOneKind {
-            resource: label.to_owned(),
-        }),
+        (None, None, None, None, None, Some(Sysctl { key, value })) => {
+            Ok(ResourceKind::Sysctl(SysctlSpec { key: sysctl_key(key), value: value.clone() }))
+        }
+        _ => Err(CompileError::NotOneKind { resource: label.to_owned() }),
     }
 }
 
@@ -120,10 +91,7 @@ fn content(
         (Ensure::Absent, None, None) => Ok(None),
         (Ensure::Present, Some(content), None) => Ok(Some(content.clone())),
         (Ensure::Present, None, Some(template)) => {
-            render(template).map(Some).map_err(|problem| CompileError::Template {
-                resource: label.to_owned(),
-                problem,
-            })
+            render(template).map(Some).map_err(|problem| CompileError::Template { resource: label.to_owned(), problem })
         }
         _ => Err(CompileError::Invalid {
             resource: label.to_owned(),
@@ -134,16 +102,7 @@ fn content(
 }
 
 fn exec(exec: &Exec) -> ExecSpec {
-    let Exec {
-        command,
-        creates,
-        unless,
-        only_if,
-        refresh_only,
-        cwd,
-        environment,
-        timeout_seconds,
-    } = exec.clone();
+    let Exec { command, creates, unless, only_if, refresh_only, cwd, environment, timeout_seconds } = exec.clone();
     ExecSpec {
         argv: command,
         creates,
@@ -160,12 +119,7 @@ fn exec(exec: &Exec) -> ExecSpec {
 }
 
 fn service(service: &Service) -> ServiceSpec {
-    let Service {
-        unit,
-        state,
-        enabled,
-        on_notify,
-    } = service;
+    let Service { unit, state, enabled, on_notify } = service;
     ServiceSpec {
         unit: if UNIT_SUFFIXES.iter().any(|suffix| unit.ends_with(suffix)) {
             unit.clone()
@@ -182,11 +136,7 @@ fn service(service: &Service) -> ServiceSpec {
 }
 
 fn package(package: &Package, name: &str) -> PackageSpec {
-    let Package {
-        package,
-        ensure,
-        version,
-    } = package;
+    let Package { package, ensure, version } = package;
     PackageSpec {
         package: package.clone().unwrap_or_else(|| name.to_owned()),
         state: match ensure.unwrap_or_default() {

@@ -99,10 +99,7 @@ impl Templates {
             ("data", Value::from(Serde(data))),
             ("node", node),
         ]);
-        Self {
-            environment: environment(),
-            context,
-        }
+        Self { environment: environment(), context }
     }
 
     /// The file that the template makes.
@@ -110,13 +107,8 @@ impl Templates {
         // A template lives as long as its source, so the environment is borrowed for this one only; its filters are
         // shared by reference.
         let environment: Environment<'_> = self.environment.clone();
-        let parsed = environment
-            .template_from_str(template)
-            .map_err(|error| syntax_error(template, &error))?;
-        let mut output = Bounded {
-            bytes: Vec::new(),
-            full: false,
-        };
+        let parsed = environment.template_from_str(template).map_err(|error| syntax_error(template, &error))?;
+        let mut output = Bounded { bytes: Vec::new(), full: false };
         match parsed.render_captured_to(self.context.clone(), &mut output) {
             Ok(_) => {}
             Err(_) if output.full => return Err(TemplateError::TooLarge),
@@ -135,23 +127,11 @@ impl Templates {
             return TemplateError::OutOfFuel { line };
         }
         if let Some(name) = undefined_name(template, error) {
-            return TemplateError::UnknownName {
-                line,
-                hint: self.hint(&name),
-                name,
-            };
+            return TemplateError::UnknownName { line, hint: self.hint(&name), name };
         }
         let source = error.range().and_then(|range| template.get(range)).unwrap_or_default();
-        let excerpt = if source.is_empty() {
-            String::new()
-        } else {
-            format!(" in `{}`", shorten(source))
-        };
-        TemplateError::Failed {
-            line,
-            what: error.kind().to_string(),
-            excerpt,
-        }
+        let excerpt = if source.is_empty() { String::new() } else { format!(" in `{}`", shorten(source)) };
+        TemplateError::Failed { line, what: error.kind().to_string(), excerpt }
     }
 
     /// The names beside the one that is not known, found by following the path to it.
@@ -181,25 +161,14 @@ impl Templates {
 /// What can be said of a template without a host: its syntax, and that it starts from known names.
 pub(super) fn check(template: &str) -> Result<(), TemplateError> {
     let environment = environment();
-    let parsed = environment
-        .template_from_str(template)
-        .map_err(|error| syntax_error(template, &error))?;
+    let parsed = environment.template_from_str(template).map_err(|error| syntax_error(template, &error))?;
     let roots: Vec<String> = ["data", "facts", "node"].map(str::to_owned).into();
-    let known: BTreeSet<&str> = environment
-        .globals()
-        .map(|(name, _)| name)
-        .chain(roots.iter().map(String::as_str))
-        .collect();
-    let unknown: BTreeSet<String> = parsed
-        .undeclared_variables(false)
-        .into_iter()
-        .filter(|name| !known.contains(name.as_str()))
-        .collect();
+    let known: BTreeSet<&str> =
+        environment.globals().map(|(name, _)| name).chain(roots.iter().map(String::as_str)).collect();
+    let unknown: BTreeSet<String> =
+        parsed.undeclared_variables(false).into_iter().filter(|name| !known.contains(name.as_str())).collect();
     match unknown.into_iter().next() {
-        Some(name) => Err(TemplateError::UnknownRoot {
-            hint: names::known_in("a template", &name, &roots),
-            name,
-        }),
+        Some(name) => Err(TemplateError::UnknownRoot { hint: names::known_in("a template", &name, &roots), name }),
         None => Ok(()),
     }
 }
@@ -213,11 +182,7 @@ fn environment() -> Environment<'static> {
     environment.set_debug(true);
     // It would print the whole context.
     environment.remove_global("debug");
-    if let Ok(syntax) = SyntaxConfig::builder()
-        .keep_trailing_newline(true)
-        .trim_blocks(false)
-        .build()
-    {
+    if let Ok(syntax) = SyntaxConfig::builder().keep_trailing_newline(true).trim_blocks(false).build() {
         environment.set_syntax(syntax);
     }
     environment
@@ -231,10 +196,7 @@ fn syntax_error(template: &str, error: &Error) -> TemplateError {
     };
     // The end of the template is reported as the line after the last.
     let last = template.lines().count().max(1);
-    TemplateError::Syntax {
-        line: error.line().unwrap_or(1).min(last),
-        detail,
-    }
+    TemplateError::Syntax { line: error.line().unwrap_or(1).min(last), detail }
 }
 
 /// The name that minijinja found undefined: it writes it as "`facts.os.famly` is undefined" into the detail, from the
@@ -251,9 +213,7 @@ fn undefined_name(template: &str, error: &Error) -> Option<String> {
         None if error.kind() == ErrorKind::UndefinedError => from_source()?,
         None => return None,
     };
-    let mut words = name
-        .split(|c: char| !c.is_alphanumeric() && c != '_')
-        .filter(|word| !word.is_empty());
+    let mut words = name.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|word| !word.is_empty());
     words.all(|word| template.contains(word)).then(|| shorten(name))
 }
 
@@ -297,17 +257,8 @@ mod tests {
     const SECRET: &str = "hunter2";
 
     fn templates() -> Templates {
-        let facts = Facts {
-            os: Os {
-                id: "debian".into(),
-                ..Os::default()
-            },
-            ..Facts::default()
-        };
-        let value = |value: &str, secret| DataValue {
-            value: Sensitive::new(value),
-            secret,
-        };
+        let facts = Facts { os: Os { id: "debian".into(), ..Os::default() }, ..Facts::default() };
+        let value = |value: &str, secret| DataValue { value: Sensitive::new(value), secret };
         let data = BTreeMap::from([
             ("greeting".to_owned(), value("moo & low", false)),
             ("password".to_owned(), value(SECRET, true)),
@@ -332,23 +283,11 @@ mod tests {
 
     #[test]
     fn renders_what_is_known_and_keeps_white_space() {
-        render(
-            "{{ facts.os.id }} {{ data.greeting }}\n\n",
-            &expect!["debian moo & low\n\n"],
-        );
-        render(
-            "{{ node.name }} {{ node.labels['example.com/rack'] }}",
-            &expect!["node-1 r1"],
-        );
-        assert_eq!(
-            templates().render("{% if true %}\nx\n{% endif %}\n").unwrap(),
-            "\nx\n\n"
-        );
+        render("{{ facts.os.id }} {{ data.greeting }}\n\n", &expect!["debian moo & low\n\n"]);
+        render("{{ node.name }} {{ node.labels['example.com/rack'] }}", &expect!["node-1 r1"]);
+        assert_eq!(templates().render("{% if true %}\nx\n{% endif %}\n").unwrap(), "\nx\n\n");
         render("{{ data.nothing | default('none') }}", &expect!["none"]);
-        render(
-            "{% for name in ['a', 'b'] %}{{ loop.index }}{{ name }} {% endfor %}",
-            &expect!["1a 2b "],
-        );
+        render("{% for name in ['a', 'b'] %}{{ loop.index }}{{ name }} {% endfor %}", &expect!["1a 2b "]);
     }
 
     #[test]
@@ -405,10 +344,7 @@ mod tests {
 
     #[test]
     fn never_shows_a_value() {
-        render(
-            "{{ data.password / 2 }}",
-            &expect!["line 1 of its template: invalid operation in `data.password / 2`"],
-        );
+        render("{{ data.password / 2 }}", &expect!["line 1 of its template: invalid operation in `data.password / 2`"]);
         render(
             "{{ [1] | map(data.password) | list }}",
             &expect!["line 1 of its template: unknown filter in `map(data.password)`"],
@@ -417,22 +353,10 @@ mod tests {
             "{{ [1] | map(data.trap) | list }}",
             &expect!["line 1 of its template: unknown filter in `map(data.trap)`"],
         );
-        render(
-            "{{ data.password() }}",
-            &expect!["line 1 of its template: invalid operation in `.password()`"],
-        );
-        render(
-            "{{ data[data.password] }}",
-            &expect!["line 1 of its template: `data[...]` is not known"],
-        );
-        render(
-            "{{ data.password.x }}",
-            &expect!["line 1 of its template: `data.password.x` is not known"],
-        );
-        render(
-            "{{ dict(**{data.password: 1}).y.z }}",
-            &expect!["line 1 of its template: `(...).y` is not known"],
-        );
+        render("{{ data.password() }}", &expect!["line 1 of its template: invalid operation in `.password()`"]);
+        render("{{ data[data.password] }}", &expect!["line 1 of its template: `data[...]` is not known"]);
+        render("{{ data.password.x }}", &expect!["line 1 of its template: `data.password.x` is not known"]);
+        render("{{ dict(**{data.password: 1}).y.z }}", &expect!["line 1 of its template: `(...).y` is not known"]);
         render(
             "{{ 1 is sameas(**{data.password: 1}) }}",
             &expect!["line 1 of its template: too many arguments in `sameas(**{data.password: 1})`"],
@@ -459,14 +383,8 @@ mod tests {
                 "line 1 of its template: unknown statement include; see https://docs.rs/minijinja/latest/minijinja/syntax"
             ],
         );
-        render(
-            "{{ 1 | nofilter }}",
-            &expect!["line 1 of its template: unknown filter in `nofilter`"],
-        );
-        render(
-            "{{ debug() }}",
-            &expect!["line 1 of its template: unknown function in `debug()`"],
-        );
+        render("{{ 1 | nofilter }}", &expect!["line 1 of its template: unknown filter in `nofilter`"]);
+        render("{{ debug() }}", &expect!["line 1 of its template: unknown function in `debug()`"]);
         render(
             "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
             &expect!["line 1 of its template: stopped after 1000000 instructions; loop over less"],

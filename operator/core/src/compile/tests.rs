@@ -8,10 +8,7 @@ use crate::revision::DataValue;
 
 fn subject() -> Subject {
     Subject {
-        host: HostIdentity {
-            name: "node-1".into(),
-            uid: "h1".into(),
-        },
+        host: HostIdentity { name: "node-1".into(), uid: "h1".into() },
         node_name: "node-1".into(),
         labels: BTreeMap::from([("zone".to_owned(), "a".to_owned())]),
         facts: Facts::default(),
@@ -24,25 +21,15 @@ fn resources(list: serde_json::Value) -> Vec<NodeConfigResource> {
 }
 
 fn content(interval_seconds: u32, list: serde_json::Value) -> Content {
-    Content {
-        resources: resources(list),
-        interval_seconds,
-        data: BTreeMap::new(),
-    }
+    Content { resources: resources(list), interval_seconds, data: BTreeMap::new() }
 }
 
 fn revision(node_config: &str, content: &Content) -> RevisionRef {
-    RevisionRef {
-        node_config: node_config.into(),
-        revision: content.name(node_config).unwrap(),
-    }
+    RevisionRef { node_config: node_config.into(), revision: content.name(node_config).unwrap() }
 }
 
 fn compiled(contents: &[(&str, Content)]) -> Result<Catalog, CompileError> {
-    let revisions: Vec<_> = contents
-        .iter()
-        .map(|(name, content)| (revision(name, content), content))
-        .collect();
+    let revisions: Vec<_> = contents.iter().map(|(name, content)| (revision(name, content), content)).collect();
     compile(&subject(), &revisions)
 }
 
@@ -56,29 +43,12 @@ fn a_catalog_names_its_host_its_revisions_and_its_resources() {
             {"name": "package", "package": {}},
         ]),
     );
-    let motd = content(
-        60,
-        json!([{"name": "config", "file": {"path": "/etc/motd", "content": "moo"}}]),
-    );
+    let motd = content(60, json!([{"name": "config", "file": {"path": "/etc/motd", "content": "moo"}}]));
     let catalog = compiled(&[("web", base), ("a", motd)]).unwrap();
     assert!(catalog.is_intact());
-    assert_eq!(
-        (catalog.generation, catalog.interval_seconds, catalog.host),
-        (7, 60, subject().host)
-    );
-    assert_eq!(
-        catalog
-            .revisions
-            .iter()
-            .map(|r| r.node_config.as_str())
-            .collect::<Vec<_>>(),
-        ["a", "web"]
-    );
-    let lines: Vec<String> = catalog
-        .resources
-        .iter()
-        .map(|r| serde_json::to_string(r).unwrap())
-        .collect();
+    assert_eq!((catalog.generation, catalog.interval_seconds, catalog.host), (7, 60, subject().host));
+    assert_eq!(catalog.revisions.iter().map(|r| r.node_config.as_str()).collect::<Vec<_>>(), ["a", "web"]);
+    let lines: Vec<String> = catalog.resources.iter().map(|r| serde_json::to_string(r).unwrap()).collect();
     expect![[r#"
         {"id":"a/config","type":"file","spec":{"path":"/etc/motd","content":"moo","mode":420,"owner":"root","group":"root"}}
         {"id":"web/package","type":"package","spec":{"package":"package","state":"Present","version":null}}
@@ -105,10 +75,7 @@ fn two_claims_on_one_thing_name_both_sides() {
             json!({"service": {"unit": "x.service", "state": "Stopped"}}),
         ),
         (json!({"package": {"package": "b"}}), json!({"package": {}})),
-        (
-            json!({"sysctl": {"key": "a.b", "value": "1"}}),
-            json!({"sysctl": {"key": "a/b", "value": "1"}}),
-        ),
+        (json!({"sysctl": {"key": "a.b", "value": "1"}}), json!({"sysctl": {"key": "a/b", "value": "1"}})),
     ] {
         let named = |name: &str, mut resource: serde_json::Value| {
             resource["name"] = json!(name);
@@ -133,10 +100,7 @@ fn many_large_files_are_refused_together() {
     let fits = content(60, json!(list[..16]));
     assert_eq!(compiled(&[("base", fits)]).unwrap().resources.len(), 16);
     let error = compiled(&[("base", content(60, json!(list)))]).unwrap_err().to_string();
-    assert!(
-        error.starts_with("base/f16: with this file the catalog has more than 16777216 bytes"),
-        "{error}"
-    );
+    assert!(error.starts_with("base/f16: with this file the catalog has more than 16777216 bytes"), "{error}");
 }
 
 #[test]
@@ -144,31 +108,19 @@ fn one_node_config_has_one_revision() {
     let old = content(60, json!([]));
     let new = content(61, json!([]));
     let error = compiled(&[("base", old), ("base", new)]).unwrap_err().to_string();
-    assert!(
-        error.starts_with("NodeConfig base is assigned twice, as base-"),
-        "{error}"
-    );
+    assert!(error.starts_with("NodeConfig base is assigned twice, as base-"), "{error}");
 }
 
 #[test]
 fn what_no_host_could_apply_is_found_without_one() {
     for (list, told) in [
-        (
-            json!([{"name": "a", "package": {}, "require": ["b"]}]),
-            "a: require names `b`",
-        ),
+        (json!([{"name": "a", "package": {}, "require": ["b"]}]), "a: require names `b`"),
         (
             json!([{"name": "a", "package": {}, "notify": ["a"]}]),
             "a: it would have to come before itself: a -> a (a notifies a)",
         ),
-        (
-            json!([{"name": "a", "file": {"path": "/x", "template": "{{"}}]),
-            "a: line 1 of its template: ",
-        ),
-        (
-            json!([{"name": "a", "file": {"path": "/x", "template": "{{ x }}"}}]),
-            "a: its template reads `x`",
-        ),
+        (json!([{"name": "a", "file": {"path": "/x", "template": "{{"}}]), "a: line 1 of its template: "),
+        (json!([{"name": "a", "file": {"path": "/x", "template": "{{ x }}"}}]), "a: its template reads `x`"),
         (json!([{"name": "a"}]), "a: a resource has exactly one of"),
     ] {
         let error = check(&resources(list)).unwrap_err().to_string();
@@ -181,10 +133,7 @@ fn what_no_host_could_apply_is_found_without_one() {
 #[test]
 fn no_error_shows_a_secret() {
     const SECRET: &str = "hunter2";
-    let value = DataValue {
-        value: Sensitive::new(SECRET),
-        secret: true,
-    };
+    let value = DataValue { value: Sensitive::new(SECRET), secret: true };
     let data = BTreeMap::from([("password".to_owned(), value)]);
     for template in [
         "{{ data.password }}{{ data.nothing }}",
@@ -208,17 +157,10 @@ fn no_error_shows_a_secret() {
         "{% for i in range(99999) %}{% for j in range(99) %}{{ data.password }}{% endfor %}{% endfor %}",
     ] {
         let resources = resources(json!([{"name": "a", "file": {"path": "/x", "template": template}}]));
-        let content = Content {
-            resources,
-            interval_seconds: 60,
-            data: data.clone(),
-        };
+        let content = Content { resources, interval_seconds: 60, data: data.clone() };
         let error = compiled(&[("base", content)]).expect_err(template);
         let shown = format!("{error} {error:?} {error:#?}");
-        assert!(
-            shown.contains("base/a") && !shown.contains(SECRET),
-            "{template}: {shown}"
-        );
+        assert!(shown.contains("base/a") && !shown.contains(SECRET), "{template}: {shown}");
     }
 }
 

@@ -75,10 +75,7 @@ fn candidate<'a, 'b>(
         return Err(Hold::NoHosts);
     }
     if failed > spec.resolved_max_failed() {
-        return Err(Hold::TooManyFailed {
-            failed,
-            may: spec.resolved_max_failed(),
-        });
+        return Err(Hold::TooManyFailed { failed, may: spec.resolved_max_failed() });
     }
     if waiting == 0 {
         return Err(match (in_flight, failed) {
@@ -94,11 +91,7 @@ fn candidate<'a, 'b>(
     let fresh_failure = failed > 0
         && last(members, &snapshot.rollout, goal, RunOutcome::Failed)
             > last(members, &snapshot.rollout, goal, RunOutcome::Succeeded);
-    let parallel = if fresh_failure {
-        1
-    } else {
-        spec.resolved_max_parallel(members.len())
-    };
+    let parallel = if fresh_failure { 1 } else { spec.resolved_max_parallel(members.len()) };
     if in_flight >= parallel.min(MOST_IN_FLIGHT) {
         return Err(Hold::BusyWith { in_flight });
     }
@@ -111,11 +104,7 @@ fn candidate<'a, 'b>(
         return Err(Hold::BusyWith { in_flight });
     };
     let mut reasons = vec![];
-    for member in indices
-        .iter()
-        .map(|index| &members[*index])
-        .filter(|member| super::decide::waits(&member.standing))
-    {
+    for member in indices.iter().map(|index| &members[*index]).filter(|member| super::decide::waits(&member.standing)) {
         match obstacle(snapshot, goal, member) {
             Some(reason) => reasons.push(reason),
             None => {
@@ -123,36 +112,22 @@ fn candidate<'a, 'b>(
             }
         }
     }
-    if reasons.is_empty() {
-        Err(Hold::BusyWith { in_flight })
-    } else {
-        Err(Hold::NoneFit { reasons })
-    }
+    if reasons.is_empty() { Err(Hold::BusyWith { in_flight }) } else { Err(Hold::NoneFit { reasons }) }
 }
 
 /// Whether the machine may be out of service beside those that are already.
 fn fits(members: &[Member<'_>], candidate: &Member<'_>, may: usize) -> Result<(), Hold> {
-    let unavailable: Vec<String> = members
-        .iter()
-        .filter(|member| member.unavailable)
-        .map(|member| member.name().to_owned())
-        .collect();
+    let unavailable: Vec<String> =
+        members.iter().filter(|member| member.unavailable).map(|member| member.name().to_owned()).collect();
     let more = usize::from(!candidate.unavailable);
-    if unavailable.len() + more <= may {
-        Ok(())
-    } else {
-        Err(Hold::MaxUnavailable { unavailable, may })
-    }
+    if unavailable.len() + more <= may { Ok(()) } else { Err(Hold::MaxUnavailable { unavailable, may }) }
 }
 
 /// Why this machine can not be begun now, if so.
 fn obstacle(snapshot: &Snapshot, goal: &Goal, member: &Member<'_>) -> Option<String> {
     let host = member.name();
     if member.standing == Standing::Settling {
-        return Some(format!(
-            "{host} got {} when it joined; its agent has not reported yet",
-            goal.target.revision
-        ));
+        return Some(format!("{host} got {} when it joined; its agent has not reported yet", goal.target.revision));
     }
     let claim = member.host.status.as_ref().and_then(|status| status.claim.as_ref());
     if let Some(claim) = claim {
@@ -167,9 +142,7 @@ fn obstacle(snapshot: &Snapshot, goal: &Goal, member: &Member<'_>) -> Option<Str
 
 /// When a machine last ended so in this run.
 fn last(members: &[Member<'_>], rollout: &Rollout, goal: &Goal, outcome: RunOutcome) -> Option<Timestamp> {
-    let records = members
-        .iter()
-        .filter_map(|member| population::record(rollout, member.host));
+    let records = members.iter().filter_map(|member| population::record(rollout, member.host));
     records
         .filter(|record| record.run == goal.run && record.outcome == outcome)
         .map(|record| record.finished_at.0)
@@ -178,12 +151,7 @@ fn last(members: &[Member<'_>], rollout: &Rollout, goal: &Goal, outcome: RunOutc
 
 /// The token of a hold: the same for the same Rollout, run and machine, and for no other.
 pub(super) fn token(rollout: &Rollout, host: &Host, run: i64) -> String {
-    format!(
-        "{}{}.{run}.{}",
-        prefix(rollout),
-        short(uid(&host.metadata)),
-        name(&host.metadata)
-    )
+    format!("{}{}.{run}.{}", prefix(rollout), short(uid(&host.metadata)), name(&host.metadata))
 }
 
 /// Whether a hold of this Rollout has this token.

@@ -76,26 +76,15 @@ const IDLE: Duration = Duration::from_secs(60);
 /// What is next for this Rollout. Pure: the same snapshot at the same time gives the same answer.
 pub fn decide(snapshot: &Snapshot, now: Timestamp) -> Decision {
     match next(snapshot, now) {
-        Ok(request) => Decision {
-            request: Some(request),
-            look_again: Duration::ZERO,
-        },
-        Err(look_again) => Decision {
-            request: None,
-            look_again,
-        },
+        Ok(request) => Decision { request: Some(request), look_again: Duration::ZERO },
+        Err(look_again) => Decision { request: None, look_again },
     }
 }
 
 /// The next request, or how long to wait.
 fn next(snapshot: &Snapshot, now: Timestamp) -> Result<Request, Duration> {
     let rollout = &snapshot.rollout;
-    let held = rollout
-        .metadata
-        .finalizers
-        .iter()
-        .flatten()
-        .any(|finalizer| finalizer == ROLLOUT_FINALIZER);
+    let held = rollout.metadata.finalizers.iter().flatten().any(|finalizer| finalizer == ROLLOUT_FINALIZER);
     if rollout.metadata.deletion_timestamp.is_some() {
         return if held { leave(snapshot, now) } else { Err(IDLE) };
     }
@@ -116,23 +105,15 @@ fn next(snapshot: &Snapshot, now: Timestamp) -> Result<Request, Duration> {
     }
 
     let outlook = match begin(snapshot, &status, now) {
-        Begin::Wait(why) => report::waiting(snapshot, why, now),
+        Begin::Wait(why) => report::waiting(snapshot, &why, now),
         Begin::Run(run) => {
-            return Ok(write(RolloutStatus {
-                run: Some(run),
-                ..status
-            }));
+            return Ok(write(RolloutStatus { run: Some(run), ..status }));
         }
         Begin::Supersede(old, run) => {
             let mut history = vec![old];
             history.extend(status.history.iter().cloned());
             history.truncate(10);
-            return Ok(write(RolloutStatus {
-                run: Some(run),
-                history,
-                failures: vec![],
-                ..status
-            }));
+            return Ok(write(RolloutStatus { run: Some(run), history, failures: vec![], ..status }));
         }
         Begin::Under(goal) => {
             let members = population::members(snapshot, &goal);
@@ -140,15 +121,11 @@ fn next(snapshot: &Snapshot, now: Timestamp) -> Result<Request, Duration> {
                 admission::Next::Admit(entry) => {
                     return Ok(enter(status, *entry));
                 }
-                admission::Next::Hold(why) => report::under_way(snapshot, &goal, &members, why, now),
+                admission::Next::Hold(why) => report::under_way(snapshot, &goal, &members, &why, now),
             }
         }
     };
-    if outlook == status {
-        Err(look_again)
-    } else {
-        Ok(write(outlook))
-    }
+    if outlook == status { Err(look_again) } else { Ok(write(outlook)) }
 }
 
 fn write(status: RolloutStatus) -> Request {
@@ -184,33 +161,17 @@ fn mend_ledger(snapshot: &Snapshot) -> Option<Request> {
     if let Some(entry) = lost {
         return Some(enter(status, entry));
     }
-    let kept: Vec<_> = status
-        .in_flight
-        .iter()
-        .filter(|entry| is_alive(snapshot, entry))
-        .cloned()
-        .collect();
-    (kept.len() < status.in_flight.len()).then(|| {
-        write(RolloutStatus {
-            in_flight: kept,
-            ..status
-        })
-    })
+    let kept: Vec<_> = status.in_flight.iter().filter(|entry| is_alive(snapshot, entry)).cloned().collect();
+    (kept.len() < status.in_flight.len()).then(|| write(RolloutStatus { in_flight: kept, ..status }))
 }
 
 /// Gives back a Node that carries a mark of ours without a hold: an operator that lost its leadership can have set it
 /// with its last write.
 fn mend_nodes(snapshot: &Snapshot) -> Option<Request> {
-    let ledger = snapshot
-        .rollout
-        .status
-        .as_ref()
-        .map_or(&[][..], |status| &status.in_flight);
+    let ledger = snapshot.rollout.status.as_ref().map_or(&[][..], |status| &status.in_flight);
     let stray = |mark: &Option<String>| {
         let ours = |token: &&String| admission::is_ours(&snapshot.rollout, token);
-        mark.as_ref()
-            .filter(ours)
-            .is_some_and(|token| ledger.iter().all(|entry| entry.token != *token))
+        mark.as_ref().filter(ours).is_some_and(|token| ledger.iter().all(|entry| entry.token != *token))
     };
     snapshot.nodes.iter().find_map(|(node, view)| {
         let change = match (stray(&view.cordoned_by), stray(&view.excluded_by)) {
@@ -218,11 +179,7 @@ fn mend_nodes(snapshot: &Snapshot) -> Option<Request> {
             (false, true) => NodeChange::IncludeInLoadBalancers,
             (false, false) => return None,
         };
-        Some(Request::PatchNode {
-            node: node.clone(),
-            resource_version: view.resource_version.clone(),
-            change,
-        })
+        Some(Request::PatchNode { node: node.clone(), resource_version: view.resource_version.clone(), change })
     })
 }
 
@@ -245,10 +202,7 @@ fn token_matches(snapshot: &Snapshot, host: &Host, run: i64, entry: &InFlightHos
 
 /// The Host of an entry, if it is still the same one.
 pub(super) fn entry_host<'a>(snapshot: &'a Snapshot, entry: &InFlightHost) -> Option<&'a Host> {
-    snapshot
-        .hosts
-        .iter()
-        .find(|host| name(&host.metadata) == entry.host && uid(&host.metadata) == entry.uid)
+    snapshot.hosts.iter().find(|host| name(&host.metadata) == entry.host && uid(&host.metadata) == entry.uid)
 }
 
 /// Gives back what is held, then lets the Rollout go.
@@ -260,12 +214,7 @@ fn leave(snapshot: &Snapshot, now: Timestamp) -> Result<Request, Duration> {
     let Some(entry) = status.in_flight.first() else {
         return Ok(Request::RemoveFinalizer);
     };
-    match steps::give_back(
-        snapshot,
-        entry,
-        "the Rollout was deleted while the machine was under way",
-        now,
-    ) {
+    match steps::give_back(snapshot, entry, "the Rollout was deleted while the machine was under way", now) {
         steps::Next::Request(request) => Ok(request),
         steps::Next::Wait(time) => Err(time),
     }
@@ -290,10 +239,7 @@ fn begin(snapshot: &Snapshot, status: &RolloutStatus, now: Timestamp) -> Begin {
         Err(why) => return Begin::Wait(why),
     };
     let generation = rollout.metadata.generation.unwrap_or_default();
-    let target = drover_crds::Assignment {
-        node_config: rollout.spec.node_config_ref.name.clone(),
-        revision,
-    };
+    let target = drover_crds::Assignment { node_config: rollout.spec.node_config_ref.name.clone(), revision };
     let begun = |number| Run {
         number,
         revision: target.revision.clone(),
@@ -307,16 +253,10 @@ fn begin(snapshot: &Snapshot, status: &RolloutStatus, now: Timestamp) -> Begin {
     };
     let retried = status.phase == Some(RolloutPhase::Failed) && run.generation != generation;
     if run.revision == target.revision && !retried {
-        return Begin::Under(Goal {
-            target,
-            run: run.number,
-        });
+        return Begin::Under(Goal { target, run: run.number });
     }
     if !status.in_flight.is_empty() {
-        return Begin::Wait(report::Waiting::Superseded {
-            old: run.revision.clone(),
-            new: target.revision,
-        });
+        return Begin::Wait(report::Waiting::Superseded { old: run.revision.clone(), new: target.revision });
     }
     let mut old = run.clone();
     old.finished_at.get_or_insert(Time(now));
@@ -336,27 +276,20 @@ fn target_revision(snapshot: &Snapshot) -> Result<String, report::Waiting> {
         return if snapshot.revisions.contains(pinned) {
             Ok(pinned.clone())
         } else {
-            Err(report::Waiting::NoSuchRevision {
-                node_config: reference.name.clone(),
-                revision: pinned.clone(),
-            })
+            Err(report::Waiting::NoSuchRevision { node_config: reference.name.clone(), revision: pinned.clone() })
         };
     }
     let status = config.status.as_ref();
-    status
-        .and_then(|status| status.revision.clone())
-        .ok_or_else(|| report::Waiting::NoRevision {
-            node_config: reference.name.clone(),
-            message: status.and_then(|status| status.message.clone()),
-        })
+    status.and_then(|status| status.revision.clone()).ok_or_else(|| report::Waiting::NoRevision {
+        node_config: reference.name.clone(),
+        message: status.and_then(|status| status.message.clone()),
+    })
 }
 
 /// The step of an entry's machine, from its Host.
 pub(super) fn step_of(snapshot: &Snapshot, entry: &InFlightHost) -> (ClaimStep, Option<String>) {
     let claim = entry_host(snapshot, entry).and_then(|host| host.status.as_ref()?.claim.as_ref());
-    claim.map_or((ClaimStep::Claim, None), |claim| {
-        (claim.step, claim.waiting_for.clone())
-    })
+    claim.map_or((ClaimStep::Claim, None), |claim| (claim.step, claim.waiting_for.clone()))
 }
 
 /// Whether a machine still waits for its turn.

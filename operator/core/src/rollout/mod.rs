@@ -25,4 +25,4 @@ mod steps;
 mod simulation;
 
 pub use decide::{Decision, NodeChange, Request, decide};
-pub use snapshot::{GateEvidence, NodeView, PodKey, PodView, Snapshot};
+pub use snapshot::{GateEvidence, NodeView, PodKeeper, PodKey, PodView, Snapshot};

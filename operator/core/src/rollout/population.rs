@@ -58,17 +58,12 @@ pub(super) fn record<'a>(rollout: &Rollout, host: &'a Host) -> Option<&'a RunRec
 /// The ledger's entry for a host, by UID.
 pub(super) fn ledger_entry<'a>(rollout: &'a Rollout, host: &Host) -> Option<&'a InFlightHost> {
     let ledger = &rollout.status.as_ref()?.in_flight;
-    ledger
-        .iter()
-        .find(|entry| entry.host == name(&host.metadata) && entry.uid == uid(&host.metadata))
+    ledger.iter().find(|entry| entry.host == name(&host.metadata) && entry.uid == uid(&host.metadata))
 }
 
 /// The Node that a Host stands for, if it is still the same machine.
 pub(super) fn node_of<'a>(snapshot: &'a Snapshot, host: &Host) -> Option<&'a NodeView> {
-    snapshot
-        .nodes
-        .get(&host.spec.node_ref.name)
-        .filter(|node| node.uid == host.spec.node_ref.uid)
+    snapshot.nodes.get(&host.spec.node_ref.name).filter(|node| node.uid == host.spec.node_ref.uid)
 }
 
 /// Whether the host's agent reported that this assignment is active and converged.
@@ -84,10 +79,7 @@ fn is_active(host: &Host, target: &Assignment) -> bool {
 /// Whether the host got this assignment and its agent has not reported on it at all.
 fn is_unreported(host: &Host, target: &Assignment) -> bool {
     host.status.as_ref().is_some_and(|status| {
-        let reported = status
-            .active
-            .as_ref()
-            .is_some_and(|active| active.generation >= status.assigned_generation);
+        let reported = status.active.as_ref().is_some_and(|active| active.generation >= status.assigned_generation);
         status.assigned.contains(target) && !reported
     })
 }
@@ -114,10 +106,7 @@ fn standing(rollout: &Rollout, host: &Host, goal: &Goal) -> Standing {
 /// earlier run broke first, then by name.
 pub(super) fn members<'a>(snapshot: &'a Snapshot, goal: &Goal) -> Vec<Member<'a>> {
     let rollout = &snapshot.rollout;
-    let config_selector = snapshot
-        .node_config
-        .as_ref()
-        .map(|config| config.spec.host_selector.as_ref());
+    let config_selector = snapshot.node_config.as_ref().map(|config| config.spec.host_selector.as_ref());
     let mut members: Vec<Member<'a>> = snapshot
         .hosts
         .iter()
@@ -130,9 +119,7 @@ pub(super) fn members<'a>(snapshot: &'a Snapshot, goal: &Goal) -> Vec<Member<'a>
         })
         .map(|host| {
             let standing = standing(rollout, host, goal);
-            let in_run = record(rollout, host)
-                .filter(|record| record.run == goal.run)
-                .map(|record| record.batch);
+            let in_run = record(rollout, host).filter(|record| record.run == goal.run).map(|record| record.batch);
             let batch = ledger_entry(rollout, host).map(|entry| entry.batch).or(in_run);
             let node = node_of(snapshot, host);
             let out_of_service = node.is_none_or(|node| !node.ready || node.cordoned);
@@ -173,18 +160,12 @@ pub(super) fn batches(rollout: &Rollout, members: &[Member<'_>]) -> Vec<Vec<usiz
         batches.entry(batch).or_default().push(index);
     }
     let last = batches.keys().next_back().map_or(0, |last| last + 1);
-    (0..last)
-        .map(|batch| batches.remove(&batch).unwrap_or_default())
-        .collect()
+    (0..last).map(|batch| batches.remove(&batch).unwrap_or_default()).collect()
 }
 
 /// How many machines the batch takes, at least 1; the last one that is written repeats.
 fn batch_size(rollout: &Rollout, batch: usize, total: usize) -> usize {
-    let written = rollout
-        .spec
-        .strategy
-        .as_ref()
-        .map_or(&[][..], |strategy| &strategy.batches);
+    let written = rollout.spec.strategy.as_ref().map_or(&[][..], |strategy| &strategy.batches);
     match written.get(batch).or(written.last()) {
         Some(batch) => batch.size.of(total),
         None => usize::MAX,
@@ -193,15 +174,8 @@ fn batch_size(rollout: &Rollout, batch: usize, total: usize) -> usize {
 
 /// The name of a batch for people.
 pub(super) fn batch_name(rollout: &Rollout, batch: usize) -> String {
-    let written = rollout
-        .spec
-        .strategy
-        .as_ref()
-        .map_or(&[][..], |strategy| &strategy.batches);
-    let name = written
-        .get(batch)
-        .or(written.last())
-        .and_then(|batch| batch.name.clone());
+    let written = rollout.spec.strategy.as_ref().map_or(&[][..], |strategy| &strategy.batches);
+    let name = written.get(batch).or(written.last()).and_then(|batch| batch.name.clone());
     match name {
         Some(name) if batch < written.len() => name,
         // The last one that is written repeats.

@@ -24,18 +24,9 @@ const MOST_FAILURES: usize = 20;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Waiting {
     NoNodeConfig(String),
-    NoRevision {
-        node_config: String,
-        message: Option<String>,
-    },
-    NoSuchRevision {
-        node_config: String,
-        revision: String,
-    },
-    Superseded {
-        old: String,
-        new: String,
-    },
+    NoRevision { node_config: String, message: Option<String> },
+    NoSuchRevision { node_config: String, revision: String },
+    Superseded { old: String, new: String },
 }
 
 impl Waiting {
@@ -52,23 +43,13 @@ impl Waiting {
 impl fmt::Display for Waiting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoNodeConfig(name) => write!(
-                f,
-                "waits for NodeConfig {name}: there is none of this name in this namespace"
-            ),
-            Self::NoRevision {
-                node_config,
-                message: Some(message),
-            } => {
-                write!(
-                    f,
-                    "waits for a revision of NodeConfig {node_config} that can be rolled out: {message}"
-                )
+            Self::NoNodeConfig(name) => {
+                write!(f, "waits for NodeConfig {name}: there is none of this name in this namespace")
             }
-            Self::NoRevision {
-                node_config,
-                message: None,
-            } => {
+            Self::NoRevision { node_config, message: Some(message) } => {
+                write!(f, "waits for a revision of NodeConfig {node_config} that can be rolled out: {message}")
+            }
+            Self::NoRevision { node_config, message: None } => {
                 write!(f, "waits for the first revision of NodeConfig {node_config}")
             }
             Self::NoSuchRevision { node_config, revision } => write!(
@@ -77,43 +58,24 @@ impl fmt::Display for Waiting {
                 drover_crds::keys::NODE_CONFIG_LABEL
             ),
             Self::Superseded { old, new } => {
-                write!(
-                    f,
-                    "finishes the machines that are under way to {old}, then begins {new}"
-                )
+                write!(f, "finishes the machines that are under way to {old}, then begins {new}")
             }
         }
     }
 }
 
 /// The status of a Rollout that waits for a run.
-pub(super) fn waiting(snapshot: &Snapshot, why: Waiting, now: Timestamp) -> RolloutStatus {
+pub(super) fn waiting(snapshot: &Snapshot, why: &Waiting, now: Timestamp) -> RolloutStatus {
     let mut status = snapshot.rollout.status.clone().unwrap_or_default();
     let superseded = matches!(why, Waiting::Superseded { .. });
-    let phase = if superseded {
-        RolloutPhase::Progressing
-    } else {
-        RolloutPhase::Pending
-    };
+    let phase = if superseded { RolloutPhase::Progressing } else { RolloutPhase::Pending };
     refresh_ledger(snapshot, &mut status);
     status.display = Some(RolloutDisplay {
         batch: status.display.and_then(|display| display.batch),
         blocked: (!superseded).then(|| why.reason().to_owned()),
     });
-    let summary = if matches!(why, Waiting::NoSuchRevision { .. }) {
-        Summary::Stalled
-    } else {
-        Summary::Working
-    };
-    conclude(
-        snapshot,
-        &mut status,
-        phase,
-        summary,
-        why.reason(),
-        why.to_string(),
-        now,
-    );
+    let summary = if matches!(why, Waiting::NoSuchRevision { .. }) { Summary::Stalled } else { Summary::Working };
+    conclude(snapshot, &mut status, phase, summary, why.reason(), why.to_string(), now);
     status
 }
 
@@ -122,7 +84,7 @@ pub(super) fn under_way(
     snapshot: &Snapshot,
     goal: &Goal,
     members: &[Member<'_>],
-    hold: Hold,
+    hold: &Hold,
     now: Timestamp,
 ) -> RolloutStatus {
     let rollout = &snapshot.rollout;
@@ -132,12 +94,7 @@ pub(super) fn under_way(
     let counts = counts(members);
     let batches = population::batches(rollout, members);
     let in_batch = |batch: &[usize], wanted: &Standing| {
-        number(
-            batch
-                .iter()
-                .filter(|index| members[**index].standing == *wanted)
-                .count(),
-        )
+        number(batch.iter().filter(|index| members[**index].standing == *wanted).count())
     };
     status.batches = batches
         .iter()
@@ -151,20 +108,17 @@ pub(super) fn under_way(
         })
         .collect();
     let open = |index: &usize| waits(&members[*index].standing) || members[*index].standing == Standing::InFlight;
-    let current = batches
-        .iter()
-        .position(|batch| batch.iter().any(open))
-        .map_or(batches.len(), |index| index + 1);
+    let current = batches.iter().position(|batch| batch.iter().any(open)).map_or(batches.len(), |index| index + 1);
     status.failures = failures(snapshot, goal, members);
 
     let stuck = status
         .in_flight
         .iter()
         .find_map(|entry| entry.waiting_for.as_ref().map(|what| format!("{}: {what}", entry.host)));
-    let (phase, summary, reason, message) = outlook(&status, &counts, &hold, stuck.as_deref());
+    let (phase, summary, reason, message) = outlook(&status, &counts, hold, stuck.as_deref());
     status.display = Some(RolloutDisplay {
         batch: (!batches.is_empty()).then(|| format!("{current}/{}", batches.len())),
-        blocked: blocked(snapshot, &hold),
+        blocked: blocked(snapshot, hold),
     });
     if let Some(run) = &mut status.run {
         run.updated = Some(counts.updated);
@@ -187,10 +141,7 @@ fn outlook(
     let revision = status.run.as_ref().map_or("", |run| run.revision.as_str());
     let progress = format!("{} of {} updated to {revision}", counts.updated, counts.total);
     let first_failure = || {
-        let first = status
-            .failures
-            .first()
-            .map(|failure| format!("{}: {}", failure.host, failure.message));
+        let first = status.failures.first().map(|failure| format!("{}: {}", failure.host, failure.message));
         first.unwrap_or_default()
     };
     let under_way = |reason, note: String| (RolloutPhase::Progressing, Summary::Working, reason, note);
@@ -206,10 +157,7 @@ fn outlook(
         ),
         Hold::TooManyFailed { failed, may } if busy => under_way(
             "Stopping",
-            format!(
-                "{failed} failed and {may} may; finishes {} under way, then stops",
-                counts.in_flight
-            ),
+            format!("{failed} failed and {may} may; finishes {} under way, then stops", counts.in_flight),
         ),
         Hold::TooManyFailed { failed, may } => (
             RolloutPhase::Failed,
@@ -223,10 +171,9 @@ fn outlook(
             "HostsFailed",
             format!("{progress}, {failed} failed: {}", first_failure()),
         ),
-        Hold::Paused if busy => under_way(
-            "Pausing",
-            format!("{progress}; paused, finishes {} under way", counts.in_flight),
-        ),
+        Hold::Paused if busy => {
+            under_way("Pausing", format!("{progress}; paused, finishes {} under way", counts.in_flight))
+        }
         Hold::Paused => (
             RolloutPhase::Paused,
             Summary::Waiting,
@@ -254,22 +201,17 @@ fn outlook(
 /// What stands in the way, in a few words for a column.
 fn blocked(snapshot: &Snapshot, hold: &Hold) -> Option<String> {
     let status = snapshot.rollout.status.as_ref();
-    let draining = status
-        .into_iter()
-        .flat_map(|status| &status.in_flight)
-        .find_map(|entry| {
-            let (step, waiting_for) = step_of(snapshot, entry);
-            match step {
-                drover_crds::ClaimStep::Drain
-                    if waiting_for.as_deref().is_some_and(|what| what.starts_with("pod ")) =>
-                {
-                    Some("Drain")
-                }
-                drover_crds::ClaimStep::Verify if waiting_for.is_some() => Some("Gate"),
-                _ => None,
+    let draining = status.into_iter().flat_map(|status| &status.in_flight).find_map(|entry| {
+        let (step, waiting_for) = step_of(snapshot, entry);
+        match step {
+            drover_crds::ClaimStep::Drain if waiting_for.as_deref().is_some_and(|what| what.starts_with("pod ")) => {
+                Some("Drain")
             }
-        });
-    let held = match hold {
+            drover_crds::ClaimStep::Verify if waiting_for.is_some() => Some("Gate"),
+            _ => None,
+        }
+    });
+    let standstill = match hold {
         Hold::TooManyFailed { .. } => Some("MaxFailed"),
         Hold::Paused => Some("Paused"),
         Hold::MaxUnavailable { unavailable, .. } if status.is_none_or(|s| s.in_flight.len() < unavailable.len()) => {
@@ -279,7 +221,7 @@ fn blocked(snapshot: &Snapshot, hold: &Hold) -> Option<String> {
         Hold::NoHosts => Some("NoHosts"),
         Hold::MaxUnavailable { .. } | Hold::Done | Hold::OnlyFailedLeft { .. } | Hold::BusyWith { .. } => None,
     };
-    draining.or(held).map(str::to_owned)
+    draining.or(standstill).map(str::to_owned)
 }
 
 fn counts(members: &[Member<'_>]) -> Counts {
@@ -296,9 +238,8 @@ fn counts(members: &[Member<'_>]) -> Counts {
 }
 
 fn failures(snapshot: &Snapshot, goal: &Goal, members: &[Member<'_>]) -> Vec<Failure> {
-    let records = members
-        .iter()
-        .filter_map(|member| Some((member, population::record(&snapshot.rollout, member.host)?)));
+    let records =
+        members.iter().filter_map(|member| Some((member, population::record(&snapshot.rollout, member.host)?)));
     let mut failures: Vec<Failure> = records
         .filter(|(_, record)| record.run == goal.run && record.outcome == RunOutcome::Failed)
         .map(|(member, record)| Failure {
@@ -337,11 +278,7 @@ fn conclude(
 
 fn first_of(words: &[String]) -> String {
     let first = words.iter().take(3).cloned().collect::<Vec<_>>().join(", ");
-    if words.len() > 3 {
-        format!("{first} and {} more", words.len() - 3)
-    } else {
-        first
-    }
+    if words.len() > 3 { format!("{first} and {} more", words.len() - 3) } else { first }
 }
 
 fn number(count: usize) -> i32 {

@@ -18,7 +18,7 @@ use serde_json::json;
 
 use super::{
     decide::{Decision, NodeChange, Request, decide},
-    snapshot::{GateEvidence, NodeView, PodKey, PodView, Snapshot},
+    snapshot::{GateEvidence, NodeView, PodKeeper, PodKey, PodView, Snapshot},
 };
 use crate::metadata::{name, uid};
 
@@ -56,7 +56,7 @@ struct World {
     strict: bool,
 }
 
-fn rollout(spec: serde_json::Value) -> Rollout {
+fn rollout(spec: &serde_json::Value) -> Rollout {
     let mut all = json!({"nodeConfigRef": {"name": "base"}});
     all.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
     let spec: RolloutSpec = serde_json::from_value(all).unwrap();
@@ -75,6 +75,7 @@ fn drained() -> serde_json::Value {
 }
 
 impl World {
+    #[allow(clippy::needless_pass_by_value, reason = "a test writes its spec in place")]
     fn new(hosts: usize, spec: serde_json::Value) -> Self {
         let mut config = NodeConfig::new(
             "base",
@@ -86,14 +87,11 @@ impl World {
                 revision_history_limit: None,
             },
         );
-        config.status = Some(NodeConfigStatus {
-            revision: Some("base-1".into()),
-            ..Default::default()
-        });
+        config.status = Some(NodeConfigStatus { revision: Some("base-1".into()), ..Default::default() });
         let mut world = Self {
             now: Timestamp::from_second(1_000_000).unwrap(),
             version: 1,
-            rollouts: vec![rollout(spec)],
+            rollouts: vec![rollout(&spec)],
             config,
             revisions: ["base-1".into(), "base-2".into()].into(),
             hosts: vec![],
@@ -112,66 +110,23 @@ impl World {
 
     /// A machine joins.
     fn join(&mut self, machine: &str, id: &str) {
-        let spec = HostSpec {
-            node_ref: NodeRef {
-                name: machine.into(),
-                uid: format!("n{id}"),
-            },
-        };
+        let spec = HostSpec { node_ref: NodeRef { name: machine.into(), uid: format!("n{id}") } };
         let mut host = Host::new(machine, spec);
-        host.metadata = ObjectMeta {
-            name: Some(machine.into()),
-            uid: Some(id.into()),
-            ..Default::default()
-        };
+        host.metadata = ObjectMeta { name: Some(machine.into()), uid: Some(id.into()), ..Default::default() };
         host.status = Some(HostStatus::default());
         self.hosts.push(host);
-        let node = NodeView {
-            uid: format!("n{id}"),
-            ready: true,
-            resource_version: "1".into(),
-            ..Default::default()
-        };
+        let node = NodeView { uid: format!("n{id}"), ready: true, resource_version: "1".into(), ..Default::default() };
         self.nodes.insert(machine.into(), node);
-        let key = PodKey {
-            namespace: "kube-system".into(),
-            name: format!("agent-{machine}"),
-            uid: format!("a{id}"),
-        };
-        let view = PodView {
-            key,
-            daemon: true,
-            mirror: false,
-            finished: false,
-            terminating: false,
-            managed: true,
-        };
-        self.pods.push(Pod {
-            view,
-            node: machine.into(),
-            budget: None,
-        });
+        let key = PodKey { namespace: "kube-system".into(), name: format!("agent-{machine}"), uid: format!("a{id}") };
+        let view = PodView { key, keeper: PodKeeper::DaemonSet, finished: false, terminating: false };
+        self.pods.push(Pod { view, node: machine.into(), budget: None });
     }
 
     fn pod(&mut self, pod: &str, node: &str, budget: Option<&'static str>, managed: bool) {
-        let key = PodKey {
-            namespace: "default".into(),
-            name: pod.into(),
-            uid: format!("p-{pod}"),
-        };
-        let view = PodView {
-            key,
-            daemon: false,
-            mirror: false,
-            finished: false,
-            terminating: false,
-            managed,
-        };
-        self.pods.push(Pod {
-            view,
-            node: node.into(),
-            budget,
-        });
+        let key = PodKey { namespace: "default".into(), name: pod.into(), uid: format!("p-{pod}") };
+        let keeper = if managed { PodKeeper::Controller } else { PodKeeper::Nobody };
+        let view = PodView { key, keeper, finished: false, terminating: false };
+        self.pods.push(Pod { view, node: node.into(), budget });
     }
 
     fn snapshot(&self, index: usize) -> Snapshot {
@@ -202,9 +157,9 @@ impl World {
         self.luck.get(host).copied().unwrap_or(Luck::Works)
     }
 
-    fn bump(&mut self) -> Option<String> {
+    fn bump(&mut self) -> String {
         self.version += 1;
-        Some(self.version.to_string())
+        self.version.to_string()
     }
 
     /// Carries out a request as the API server would. False: refused with a conflict.
@@ -218,7 +173,7 @@ impl World {
                 let version = self.bump();
                 let before = self.rollouts[index].clone();
                 let rollout = &mut self.rollouts[index];
-                rollout.metadata.resource_version = version;
+                rollout.metadata.resource_version = Some(version);
                 match request {
                     Request::AddFinalizer => rollout.metadata.finalizers = Some(vec!["drover.dev/rollout".into()]),
                     Request::RemoveFinalizer => rollout.metadata.finalizers = None,
@@ -230,26 +185,15 @@ impl World {
             Request::WriteHost { host, status } => {
                 let version = self.bump();
                 let read = seen.hosts.iter().find(|other| name(&other.metadata) == host).unwrap();
-                let Some(host) = self
-                    .hosts
-                    .iter_mut()
-                    .find(|other| same(&other.metadata, &read.metadata))
-                else {
+                let Some(host) = self.hosts.iter_mut().find(|other| same(&other.metadata, &read.metadata)) else {
                     return false;
                 };
-                host.metadata.resource_version = version;
+                host.metadata.resource_version = Some(version);
                 host.status = Some(*status);
             }
-            Request::PatchNode {
-                node,
-                resource_version,
-                change,
-            } => {
-                let version = self.bump().unwrap();
-                let Some(node) = self
-                    .nodes
-                    .get_mut(&node)
-                    .filter(|node| node.resource_version == resource_version)
+            Request::PatchNode { node, resource_version, change } => {
+                let version = self.bump();
+                let Some(node) = self.nodes.get_mut(&node).filter(|node| node.resource_version == resource_version)
                 else {
                     return false;
                 };
@@ -265,15 +209,10 @@ impl World {
             }
             Request::Evict(key) => {
                 if let Some(position) = self.pods.iter().position(|pod| pod.view.key == key) {
-                    if let Some(left) = self.pods[position]
-                        .budget
-                        .and_then(|budget| self.budgets.get_mut(budget))
-                    {
-                        if *left <= 0 {
-                            seen.refused_evictions
-                                .insert(key, "the budget needs 2 healthy pods and has 2".into());
-                            return true;
-                        }
+                    let allowed = self.pods[position].budget.and_then(|budget| self.budgets.get(budget));
+                    if allowed.is_some_and(|allowed| *allowed <= 0) {
+                        seen.refused_evictions.insert(key, "the budget needs 2 healthy pods and has 2".into());
+                        return true;
                     }
                     self.pods.remove(position);
                 }
@@ -291,14 +230,11 @@ impl World {
             let version = self.bump();
             let host = &mut self.hosts[index];
             let status = host.status.get_or_insert_default();
-            let reported = status
-                .active
-                .as_ref()
-                .is_some_and(|active| active.generation == status.assigned_generation);
+            let reported = status.active.as_ref().is_some_and(|active| active.generation == status.assigned_generation);
             if status.assigned.is_empty() || reported || luck == Luck::AgentSilent {
                 continue;
             }
-            host.metadata.resource_version = version;
+            host.metadata.resource_version = Some(version);
             status.active = Some(AppliedReport {
                 generation: status.assigned_generation,
                 revisions: status.assigned.clone(),
@@ -319,11 +255,8 @@ impl World {
             let Some(request) = request else { return look_again };
             let refused = snapshot.refused_evictions.clone();
             self.carry_out(index, request, &mut snapshot);
-            let refused = if snapshot.refused_evictions.len() > refused.len() {
-                snapshot.refused_evictions
-            } else {
-                refused
-            };
+            let refused =
+                if snapshot.refused_evictions.len() > refused.len() { snapshot.refused_evictions } else { refused };
             snapshot = self.snapshot(index);
             snapshot.refused_evictions = refused;
         }
@@ -348,10 +281,7 @@ impl World {
     }
 
     fn claimed(&self) -> Vec<&Host> {
-        self.hosts
-            .iter()
-            .filter(|host| host.status.as_ref().is_some_and(|status| status.claim.is_some()))
-            .collect()
+        self.hosts.iter().filter(|host| host.status.as_ref().is_some_and(|status| status.claim.is_some())).collect()
     }
 
     /// Everything that must be so at every moment.
@@ -367,10 +297,7 @@ impl World {
             };
             let claimed = self.claimed();
             let held: Vec<_> = claimed.iter().filter(ours).collect();
-            assert!(
-                held.len() <= rollout.spec.resolved_max_parallel(total),
-                "claims exceed maxParallel"
-            );
+            assert!(held.len() <= rollout.spec.resolved_max_parallel(total), "claims exceed maxParallel");
             if let Some(counts) = &status.counts {
                 assert_eq!(
                     counts.total,
@@ -448,11 +375,7 @@ fn one_canary_first_then_the_rest() {
     let status = world.status();
     assert_eq!(status.phase, Some(RolloutPhase::Complete));
     assert_eq!(status.message.as_deref(), Some("4 of 4 updated to base-1"));
-    let names: Vec<_> = status
-        .batches
-        .iter()
-        .map(|batch| (batch.name.as_str(), batch.total))
-        .collect();
+    let names: Vec<_> = status.batches.iter().map(|batch| (batch.name.as_str(), batch.total)).collect();
     assert_eq!(names, [("canary", 1), ("rest", 2), ("rest-2", 1)]);
     world.assert_given_back(&before);
 }
@@ -491,18 +414,10 @@ fn a_budget_that_blocks_is_named_and_then_the_drain_fails_and_gives_back() {
     let status = world.status();
     assert_eq!(status.display.unwrap().blocked.as_deref(), Some("Drain"));
     let message = status.message.unwrap();
-    assert!(
-        message.contains("pod default/web-1: the budget needs 2 healthy pods and has 2"),
-        "{message}"
-    );
+    assert!(message.contains("pod default/web-1: the budget needs 2 healthy pods and has 2"), "{message}");
     world.until(RolloutPhase::Failed);
     let status = world.status();
-    assert!(
-        status.failures[0]
-            .message
-            .starts_with("not drained within 300 s: pod default/web-1"),
-        "{status:?}"
-    );
+    assert!(status.failures[0].message.starts_with("not drained within 300 s: pod default/web-1"), "{status:?}");
     assert_eq!(status.counts.unwrap().pending, 2, "the others are not touched");
     world.assert_given_back(&before);
 }
@@ -524,13 +439,7 @@ fn a_pod_without_a_controller_blocks_the_drain_unless_told_otherwise() {
     let mut world = World::new(1, drained());
     world.pod("lonely", "node-1", None, false);
     world.until(RolloutPhase::Failed);
-    assert!(
-        world.status().failures[0]
-            .message
-            .contains("default/lonely has no controller"),
-        "{:?}",
-        world.status()
-    );
+    assert!(world.status().failures[0].message.contains("default/lonely has no controller"), "{:?}", world.status());
     let mut spec = drained();
     spec["disruption"]["drain"]["unmanagedPods"] = json!("Evict");
     let mut world = World::new(1, spec);
@@ -543,26 +452,16 @@ fn the_first_failure_stops_the_run_says_why_and_gives_back() {
     for (luck, why) in [
         (Luck::AgentFails, "1 of 3 resources failed: base/web: exit code 1"),
         (Luck::AgentSilent, "no report from the agent within 600 s"),
-        (
-            Luck::GateFails,
-            "gate http :80/ did not pass within 60 s: connection refused",
-        ),
+        (Luck::GateFails, "gate http :80/ did not pass within 60 s: connection refused"),
     ] {
         let mut world = World::new(3, drained());
         world.luck.insert("node-1".into(), luck);
         let before = world.nodes.clone();
         world.until(RolloutPhase::Failed);
         let status = world.status();
-        assert!(
-            status.failures[0].message.contains(why),
-            "{luck:?}: {}",
-            status.failures[0].message
-        );
+        assert!(status.failures[0].message.contains(why), "{luck:?}: {}", status.failures[0].message);
         assert!(status.message.unwrap().contains(why));
-        assert_eq!(
-            status.counts.as_ref().map(|c| (c.failed, c.updated, c.pending)),
-            Some((1, 0, 2))
-        );
+        assert_eq!(status.counts.as_ref().map(|c| (c.failed, c.updated, c.pending)), Some((1, 0, 2)));
         world.assert_given_back(&before);
     }
 }
@@ -626,11 +525,7 @@ fn a_new_revision_waits_for_the_machine_under_way_and_repairs_the_broken_one_fir
     world.luck.clear();
     world.config.status.as_mut().unwrap().revision = Some("base-2".into());
     world.settle(0);
-    assert_eq!(
-        name(&world.claimed()[0].metadata),
-        "node-2",
-        "the broken one is the canary of the next run"
-    );
+    assert_eq!(name(&world.claimed()[0].metadata), "node-2", "the broken one is the canary of the next run");
     world.until(RolloutPhase::Complete);
     assert_eq!(world.status().run.unwrap().revision, "base-2");
 
@@ -638,20 +533,9 @@ fn a_new_revision_waits_for_the_machine_under_way_and_repairs_the_broken_one_fir
     world.settle(0);
     world.config.status.as_mut().unwrap().revision = Some("base-2".into());
     world.settle(0);
-    assert!(
-        world
-            .status()
-            .message
-            .unwrap()
-            .contains("finishes the machines that are under way to base-1")
-    );
+    assert!(world.status().message.unwrap().contains("finishes the machines that are under way to base-1"));
     world.until(RolloutPhase::Complete);
-    assert!(
-        world
-            .hosts
-            .iter()
-            .all(|host| host.status.as_ref().unwrap().assigned[0].revision == "base-2")
-    );
+    assert!(world.hosts.iter().all(|host| host.status.as_ref().unwrap().assigned[0].revision == "base-2"));
 }
 
 #[test]
@@ -677,31 +561,15 @@ fn nothing_is_complete_without_machines_and_missing_things_are_named() {
     let mut world = World::new(1, drained());
     world.config.status = None;
     world.settle(0);
-    assert_eq!(
-        world.status().message.as_deref(),
-        Some("waits for the first revision of NodeConfig base")
-    );
+    assert_eq!(world.status().message.as_deref(), Some("waits for the first revision of NodeConfig base"));
 
     let mut world = World::new(1, json!({"nodeConfigRef": {"name": "base", "revision": "base-77"}}));
     world.settle(0);
-    assert!(
-        world
-            .status()
-            .message
-            .unwrap()
-            .starts_with("NodeConfig base has no revision base-77")
-    );
+    assert!(world.status().message.unwrap().starts_with("NodeConfig base has no revision base-77"));
     let mut snapshot = world.snapshot(0);
     snapshot.node_config = None;
-    let Some(Request::WriteRollout(status)) = decide(&snapshot, world.now).request else {
-        panic!("no status")
-    };
-    assert!(
-        status
-            .message
-            .unwrap()
-            .starts_with("waits for NodeConfig base: there is none")
-    );
+    let Some(Request::WriteRollout(status)) = decide(&snapshot, world.now).request else { panic!("no status") };
+    assert!(status.message.unwrap().starts_with("waits for NodeConfig base: there is none"));
 }
 
 #[test]
@@ -723,10 +591,7 @@ fn a_status_that_was_lost_is_taken_from_the_claims_again() {
     world.now += SignedDuration::from_secs(30);
     world.settle(0);
     let run = world.status().run;
-    world.rollouts[0].status = Some(RolloutStatus {
-        run,
-        ..Default::default()
-    });
+    world.rollouts[0].status = Some(RolloutStatus { run, ..Default::default() });
     world.settle(0);
     assert_eq!(world.status().in_flight.len(), 1);
     assert_eq!(world.claimed().len(), 1, "no second machine was begun");
@@ -736,7 +601,7 @@ fn a_status_that_was_lost_is_taken_from_the_claims_again() {
 #[test]
 fn two_rollouts_never_hold_one_machine() {
     let mut world = World::new(2, drained());
-    let mut second = rollout(drained());
+    let mut second = rollout(&drained());
     second.metadata.name = Some("other".into());
     second.metadata.uid = Some("1r-other".into());
     world.rollouts.push(second);
@@ -747,10 +612,7 @@ fn two_rollouts_never_hold_one_machine() {
         world.agents();
         world.now += SignedDuration::from_secs(5);
     }
-    assert_eq!(
-        world.rollouts[1].status.as_ref().unwrap().phase,
-        Some(RolloutPhase::Complete)
-    );
+    assert_eq!(world.rollouts[1].status.as_ref().unwrap().phase, Some(RolloutPhase::Complete));
     assert_eq!(world.status().phase, Some(RolloutPhase::Complete));
 }
 
@@ -779,11 +641,7 @@ fn the_same_end_whatever_request_is_the_last_before_a_crash() {
         assert_eq!(world.status().phase, Some(RolloutPhase::Complete), "crash at {crash:?}");
         world.assert_given_back(&before);
         reference.set(world.writes);
-        let end: Vec<_> = world
-            .hosts
-            .iter()
-            .map(|host| host.status.clone().unwrap().assigned)
-            .collect();
+        let end: Vec<_> = world.hosts.iter().map(|host| host.status.clone().unwrap().assigned).collect();
         (end, world.writes)
     };
     let (end, writes) = run(None);
@@ -859,7 +717,7 @@ proptest! {
                 Event::Agents => world.agents(),
                 Event::Time(seconds) => world.now += SignedDuration::from_secs(seconds),
                 Event::Cordon(index) => {
-                    let version = world.bump().unwrap();
+                    let version = world.bump();
                     let node = world.nodes.get_mut(&machine(index)).unwrap();
                     // An administrator who cordons a node that is cordoned already changes nothing that could be seen.
                     if node.cordoned_by.is_none() {
@@ -874,7 +732,7 @@ proptest! {
                 }
                 Event::Pause(paused) => {
                     let version = world.bump();
-                    world.rollouts[0].metadata.resource_version = version;
+                    world.rollouts[0].metadata.resource_version = Some(version);
                     world.rollouts[0].spec.paused = Some(paused);
                 }
                 Event::Revision(second) => {

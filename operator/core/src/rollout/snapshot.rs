@@ -70,16 +70,25 @@ impl fmt::Display for PodKey {
 pub struct PodView {
     /// Which pod.
     pub key: PodKey,
-    /// A DaemonSet would start it again on the same node.
-    pub daemon: bool,
-    /// The kubelet read it from a file.
-    pub mirror: bool,
+    /// Who would start it again.
+    pub keeper: PodKeeper,
     /// It succeeded or failed already.
     pub finished: bool,
     /// It is being deleted.
     pub terminating: bool,
-    /// Some controller would start it again elsewhere.
-    pub managed: bool,
+}
+
+/// Who would start a pod again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PodKeeper {
+    /// A DaemonSet, on the same node.
+    DaemonSet,
+    /// The kubelet, which read it from a file.
+    Kubelet,
+    /// A controller, elsewhere.
+    Controller,
+    /// Nobody.
+    Nobody,
 }
 
 /// What a gate showed for a machine.

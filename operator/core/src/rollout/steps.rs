@@ -14,7 +14,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::{
     decide::{NodeChange, Request, entry_host},
     population,
-    snapshot::{GateEvidence, NodeView, PodView, Snapshot},
+    snapshot::{GateEvidence, NodeView, PodKeeper, PodView, Snapshot},
 };
 use crate::metadata::{name, uid};
 
@@ -59,15 +59,7 @@ pub(super) fn next(snapshot: &Snapshot, entry: &InFlightHost, now: Timestamp) ->
         return hold(snapshot, host, entry, now);
     };
     let node = population::node_of(snapshot, host);
-    let subject = Subject {
-        snapshot,
-        spec: &snapshot.rollout.spec,
-        host,
-        status,
-        claim,
-        node,
-        now,
-    };
+    let subject = Subject { snapshot, spec: &snapshot.rollout.spec, host, status, claim, node, now };
     match subject.claim.step {
         ClaimStep::Claim => subject.enter(subject.first_step()),
         ClaimStep::LeaveLoadBalancer => subject.leave_load_balancer(),
@@ -93,16 +85,7 @@ pub(super) fn give_back(snapshot: &Snapshot, entry: &InFlightHost, why: &str, no
                 return Next::Wait(SOON);
             };
             let node = population::node_of(snapshot, host);
-            Subject {
-                snapshot,
-                spec: &snapshot.rollout.spec,
-                host,
-                status,
-                claim,
-                node,
-                now,
-            }
-            .fail(why.to_owned())
+            Subject { snapshot, spec: &snapshot.rollout.spec, host, status, claim, node, now }.fail(why.to_owned())
         }
         // Admitted, and nothing done yet: the entry goes.
         None => {
@@ -118,21 +101,14 @@ fn hold(snapshot: &Snapshot, host: &Host, entry: &InFlightHost, now: Timestamp) 
     let rollout = &snapshot.rollout;
     let node = population::node_of(snapshot, host);
     let mut status = host.status.clone().unwrap_or_default();
-    let run = rollout
-        .status
-        .as_ref()
-        .and_then(|status| status.run.as_ref())
-        .map_or(0, |run| run.number);
+    let run = rollout.status.as_ref().and_then(|status| status.run.as_ref()).map_or(0, |run| run.number);
     status.claim = Some(Claim {
         rollout: name(&rollout.metadata).to_owned(),
         rollout_uid: uid(&rollout.metadata).to_owned(),
         run,
         batch: entry.batch,
         token: entry.token.clone(),
-        target: Assignment {
-            node_config: rollout.spec.node_config_ref.name.clone(),
-            revision: entry.revision.clone(),
-        },
+        target: Assignment { node_config: rollout.spec.node_config_ref.name.clone(), revision: entry.revision.clone() },
         step: ClaimStep::Claim,
         step_started_at: Time(now),
         waiting_for: None,
@@ -143,37 +119,18 @@ fn hold(snapshot: &Snapshot, host: &Host, entry: &InFlightHost, now: Timestamp) 
         load_balancer_label: node.and_then(|node| node.load_balancer_label.clone()),
     });
     let message = format!("Rollout {}, run {run}", name(&rollout.metadata));
-    condition::set(
-        &mut status.conditions,
-        CLAIMED,
-        Status::True,
-        "HeldByRollout",
-        message,
-        None,
-        now,
-    );
+    condition::set(&mut status.conditions, CLAIMED, Status::True, "HeldByRollout", message, None, now);
     condition::remove(&mut status.conditions, VERIFIED);
-    Next::Request(Request::WriteHost {
-        host: entry.host.clone(),
-        status: Box::new(status),
-    })
+    Next::Request(Request::WriteHost { host: entry.host.clone(), status: Box::new(status) })
 }
 
 impl Subject<'_> {
     fn first_step(&self) -> ClaimStep {
-        if self.spec.excludes_from_load_balancers() {
-            ClaimStep::LeaveLoadBalancer
-        } else {
-            self.after_load_balancer()
-        }
+        if self.spec.excludes_from_load_balancers() { ClaimStep::LeaveLoadBalancer } else { self.after_load_balancer() }
     }
 
     fn after_load_balancer(&self) -> ClaimStep {
-        if self.spec.drain().is_some() {
-            ClaimStep::Cordon
-        } else {
-            ClaimStep::Apply
-        }
+        if self.spec.drain().is_some() { ClaimStep::Cordon } else { ClaimStep::Apply }
     }
 
     /// How long the step has gone on.
@@ -186,10 +143,7 @@ impl Subject<'_> {
     }
 
     fn write(&self, status: HostStatus) -> Next {
-        Next::Request(Request::WriteHost {
-            host: name(&self.host.metadata).to_owned(),
-            status: Box::new(status),
-        })
+        Next::Request(Request::WriteHost { host: name(&self.host.metadata).to_owned(), status: Box::new(status) })
     }
 
     fn patch_node(&self, node: &NodeView, change: NodeChange) -> Next {
@@ -212,25 +166,12 @@ impl Subject<'_> {
             ClaimStep::Claim | ClaimStep::Apply | ClaimStep::Restore => None,
         };
         if let Some((type_, reason)) = begun {
-            condition::set(
-                &mut status.conditions,
-                type_,
-                Status::Unknown,
-                reason,
-                "",
-                None,
-                self.now,
-            );
+            condition::set(&mut status.conditions, type_, Status::Unknown, reason, "", None, self.now);
         }
         if step == ClaimStep::Apply {
             assign(&mut status, &self.claim.target);
         }
-        status.claim = Some(Claim {
-            step,
-            step_started_at: Time(self.now),
-            waiting_for: None,
-            ..self.claim.clone()
-        });
+        status.claim = Some(Claim { step, step_started_at: Time(self.now), waiting_for: None, ..self.claim.clone() });
         self.write(status)
     }
 
@@ -251,15 +192,7 @@ impl Subject<'_> {
     /// Records why the machine failed; what is left is to give it back.
     fn fail(&self, message: String) -> Next {
         let mut status = self.status.clone();
-        condition::set(
-            &mut status.conditions,
-            VERIFIED,
-            Status::False,
-            "StepFailed",
-            message.clone(),
-            None,
-            self.now,
-        );
+        condition::set(&mut status.conditions, VERIFIED, Status::False, "StepFailed", message.clone(), None, self.now);
         status.claim = Some(Claim {
             step: ClaimStep::Restore,
             step_started_at: Time(self.now),
@@ -276,17 +209,13 @@ impl Subject<'_> {
             return Next::Wait(look_again);
         }
         let mut status = self.status.clone();
-        status.claim = Some(Claim {
-            waiting_for: Some(what),
-            ..self.claim.clone()
-        });
+        status.claim = Some(Claim { waiting_for: Some(what), ..self.claim.clone() });
         self.write(status)
     }
 
     /// The Node, or what to do without it.
     fn node(&self) -> Result<&NodeView, Next> {
-        self.node
-            .ok_or_else(|| self.fail(format!("Node {} is gone", self.host.spec.node_ref.name)))
+        self.node.ok_or_else(|| self.fail(format!("Node {} is gone", self.host.spec.node_ref.name)))
     }
 
     fn leave_load_balancer(&self) -> Next {
@@ -327,18 +256,13 @@ impl Subject<'_> {
         let Some(pods) = self.snapshot.pods.get(&self.host.spec.node_ref.name) else {
             return Next::Wait(SOON);
         };
-        let mut leaving: Vec<&PodView> = pods
-            .iter()
-            .filter(|pod| !(pod.daemon || pod.mirror || pod.finished))
-            .collect();
+        let mut leaving: Vec<&PodView> = pods.iter().filter(|pod| leaves(pod)).collect();
         leaving.sort_by(|a, b| a.key.cmp(&b.key));
         if leaving.is_empty() {
             return self.enter(ClaimStep::Apply);
         }
-        let obstacles: Vec<String> = leaving
-            .iter()
-            .filter_map(|pod| self.obstacle(drain.resolved_unmanaged_pods(), pod))
-            .collect();
+        let obstacles: Vec<String> =
+            leaving.iter().filter_map(|pod| self.obstacle(drain.resolved_unmanaged_pods(), pod)).collect();
         let timeout = drain.resolved_timeout_seconds();
         if self.is_over(timeout) {
             // What was recorded while it waited says more than this moment: evictions are not tried again now.
@@ -360,16 +284,13 @@ impl Subject<'_> {
         if pod.terminating {
             return None;
         }
-        if !pod.managed && unmanaged == UnmanagedPods::Block {
+        if pod.keeper == PodKeeper::Nobody && unmanaged == UnmanagedPods::Block {
             return Some(format!(
                 "pod {} has no controller that would start it again: delete it, or set disruption.drain.unmanagedPods: Evict",
                 pod.key
             ));
         }
-        self.snapshot
-            .refused_evictions
-            .get(&pod.key)
-            .map(|refusal| format!("pod {}: {refusal}", pod.key))
+        self.snapshot.refused_evictions.get(&pod.key).map(|refusal| format!("pod {}: {refusal}", pod.key))
     }
 
     fn apply(&self) -> Next {
@@ -378,20 +299,12 @@ impl Subject<'_> {
         }
         let host = name(&self.host.metadata);
         let generation = self.status.assigned_generation;
-        if let Some(active) = self
-            .status
-            .active
-            .as_ref()
-            .filter(|active| active.generation == generation)
-        {
+        if let Some(active) = self.status.active.as_ref().filter(|active| active.generation == generation) {
             if active.converged {
                 return self.enter(ClaimStep::Verify);
             }
             let message = active.message.as_deref().unwrap_or("see the agent's log");
-            return self.fail(format!(
-                "{} of {} resources failed: {message}",
-                active.failed, active.resources
-            ));
+            return self.fail(format!("{} of {} resources failed: {message}", active.failed, active.resources));
         }
         let applied = condition::find(&self.status.conditions, "Applied");
         if let Some(applied) =
@@ -419,10 +332,7 @@ impl Subject<'_> {
             };
             let timeout = gate.resolved_timeout_seconds();
             if self.is_over(timeout) {
-                return self.fail(format!(
-                    "gate {} did not pass within {timeout} s: {shown}",
-                    gate.describe()
-                ));
+                return self.fail(format!("gate {} did not pass within {timeout} s: {shown}", gate.describe()));
             }
             let period = Duration::from_secs(u64::try_from(gate.resolved_period_seconds()).unwrap_or(2));
             return self.wait_for(format!("gate {}: {shown}", gate.describe()), period);
@@ -450,11 +360,7 @@ impl Subject<'_> {
             run: self.claim.run,
             batch: self.claim.batch,
             revision: self.claim.target.revision.clone(),
-            outcome: if failure.is_some() {
-                RunOutcome::Failed
-            } else {
-                RunOutcome::Succeeded
-            },
+            outcome: if failure.is_some() { RunOutcome::Failed } else { RunOutcome::Succeeded },
             message: failure,
             finished_at: Time(self.now),
         });
@@ -472,19 +378,19 @@ impl Subject<'_> {
 /// new generation asks the agent to try again.
 fn assign(status: &mut HostStatus, target: &Assignment) {
     let generation = status.assigned_generation;
-    let failed = status
-        .active
-        .as_ref()
-        .is_some_and(|active| active.generation == generation && !active.converged);
+    let failed = status.active.as_ref().is_some_and(|active| active.generation == generation && !active.converged);
     if status.assigned.contains(target) && !failed {
         return;
     }
-    status
-        .assigned
-        .retain(|assignment| assignment.node_config != target.node_config);
+    status.assigned.retain(|assignment| assignment.node_config != target.node_config);
     status.assigned.push(target.clone());
     status.assigned.sort();
     status.assigned_generation += 1;
+}
+
+/// Whether a drain waits for the pod: the others stay, as with `kubectl drain`.
+fn leaves(pod: &PodView) -> bool {
+    !pod.finished && !matches!(pod.keeper, PodKeeper::DaemonSet | PodKeeper::Kubelet)
 }
 
 /// The first pods by name, and how many more.

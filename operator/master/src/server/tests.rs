@@ -83,10 +83,7 @@ impl Master {
             compile_slots: 2,
         };
         let shared = Shared::new(&config, &client, Arc::default(), CancellationToken::new());
-        Self {
-            app: Arc::new(shared),
-            api,
-        }
+        Self { app: Arc::new(shared), api }
     }
 
     /// A master that serves the node `a`, whose token is `a` and verified.
@@ -122,9 +119,7 @@ fn request(method: Method, path: &str, token: &str, body: impl Into<Body>) -> Re
 
 fn poll(token: &str, etag: Option<&str>, seconds: u64) -> Request {
     let mut request = request(Method::GET, routes::CATALOG, token, Body::empty());
-    request
-        .headers_mut()
-        .insert("prefer", format!("wait={seconds}").parse().unwrap());
+    request.headers_mut().insert("prefer", format!("wait={seconds}").parse().unwrap());
     if let Some(etag) = etag {
         request.headers_mut().insert(IF_NONE_MATCH, etag.parse().unwrap());
     }
@@ -136,12 +131,7 @@ async fn call(app: &App, request: Request) -> Answer {
     let response = router(Arc::clone(app)).oneshot(request).await.unwrap();
     let (head, body) = response.into_parts();
     let body = to_bytes(body, usize::MAX).await.unwrap();
-    Answer {
-        status: head.status,
-        headers: head.headers,
-        body,
-        took: start.elapsed(),
-    }
+    Answer { status: head.status, headers: head.headers, body, took: start.elapsed() }
 }
 
 /// Sends a request, waits until nothing moves any more (the paused clock goes on only then), makes the change, and
@@ -167,18 +157,11 @@ fn watched_body() -> (Body, Arc<AtomicBool>) {
 
 fn report(name: &str, generation: i64, status: ResourceStatus) -> Report {
     Report {
-        host: HostIdentity {
-            name: name.into(),
-            uid: format!("host-{name}"),
-        },
+        host: HostIdentity { name: name.into(), uid: format!("host-{name}") },
         generation,
         catalog: Digest::of(b"catalog"),
         revisions: vec![],
-        outcome: if status == ResourceStatus::Failed {
-            Outcome::Failed
-        } else {
-            Outcome::Converged
-        },
+        outcome: if status == ResourceStatus::Failed { Outcome::Failed } else { Outcome::Converged },
         resources: vec![ResourceReport {
             id: ResourceId::new("base", "motd"),
             status,
@@ -208,11 +191,7 @@ fn written(mut host: Host, asked: &Asked, version: &str) -> Value {
 async fn who_is_not_known_is_refused_before_anything_is_read() {
     let mut master = Master::new();
     for route in [routes::FACTS, routes::REPORT] {
-        let method = if route == routes::FACTS {
-            Method::PUT
-        } else {
-            Method::POST
-        };
+        let method = if route == routes::FACTS { Method::PUT } else { Method::POST };
         let (body, read) = watched_body();
         let mut anonymous = request(method.clone(), route, "x", body);
         anonymous.headers_mut().clear();
@@ -240,14 +219,8 @@ async fn only_the_agents_of_this_cluster_are_served() {
         review
     };
     let rows = [
-        (
-            review_with(|s| s["audiences"] = json!(["https://kubernetes.default.svc"])),
-            StatusCode::UNAUTHORIZED,
-        ),
-        (
-            review_with(|s| s["user"]["username"] = json!("system:serviceaccount:x:y")),
-            StatusCode::FORBIDDEN,
-        ),
+        (review_with(|s| s["audiences"] = json!(["https://kubernetes.default.svc"])), StatusCode::UNAUTHORIZED),
+        (review_with(|s| s["user"]["username"] = json!("system:serviceaccount:x:y")), StatusCode::FORBIDDEN),
         (review_with(|s| s["user"]["extra"] = json!({})), StatusCode::FORBIDDEN),
         // A Node that was made again under its name: its Host is not made yet, and the old one's is not served.
         (
@@ -272,10 +245,7 @@ async fn a_catalog_is_served_once_and_then_only_news() {
     let master = Master::serving(assigned(with_facts(host("a")), &content("one"), 1)).await;
     master.keeps(&content("one"));
     let first = call(&master.app, poll("a", None, 0)).await;
-    assert_eq!(
-        (first.status, first.file().as_str()),
-        (StatusCode::OK, "one debian hunter2")
-    );
+    assert_eq!((first.status, first.file().as_str()), (StatusCode::OK, "one debian hunter2"));
     assert_eq!(first.headers["cache-control"], "no-store");
 
     let same = call(&master.app, poll("a", Some(first.etag()), 30)).await;
@@ -287,10 +257,7 @@ async fn a_catalog_is_served_once_and_then_only_news() {
 
     // The same master knows less than the one that served the caller before.
     let newer = call(&master.app, poll("a", Some("\"2-other\""), 5)).await;
-    assert_eq!(
-        (newer.status, newer.took),
-        (StatusCode::NOT_MODIFIED, Duration::from_secs(5))
-    );
+    assert_eq!((newer.status, newer.took), (StatusCode::NOT_MODIFIED, Duration::from_secs(5)));
     let older = call(&master.app, poll("a", Some("\"0-other\""), 5)).await;
     assert_eq!((older.status, older.took), (StatusCode::OK, Duration::ZERO));
 }
@@ -300,15 +267,8 @@ async fn a_poll_wakes_with_the_assignment() {
     let master = Master::serving(with_facts(host("a"))).await;
     master.keeps(&content("one"));
     let nothing = call(&master.app, poll("a", None, 3)).await;
-    assert_eq!(
-        (nothing.status, nothing.took),
-        (StatusCode::NOT_FOUND, Duration::from_secs(3))
-    );
-    assert!(
-        nothing.text().contains("nothing is assigned to the Host a yet"),
-        "{}",
-        nothing.text()
-    );
+    assert_eq!((nothing.status, nothing.took), (StatusCode::NOT_FOUND, Duration::from_secs(3)));
+    assert!(nothing.text().contains("nothing is assigned to the Host a yet"), "{}", nothing.text());
 
     let assign = || master.knows(assigned(with_facts(host("a")), &content("one"), 1));
     let first = during(&master.app, poll("a", None, 60), assign).await;
@@ -317,10 +277,7 @@ async fn a_poll_wakes_with_the_assignment() {
     master.keeps(&content("two"));
     let assign = || master.knows(assigned(with_facts(host("a")), &content("two"), 2));
     let second = during(&master.app, poll("a", Some(first.etag()), 60), assign).await;
-    assert_eq!(
-        (second.file().as_str(), second.took),
-        ("two debian hunter2", Duration::from_secs(1))
-    );
+    assert_eq!((second.file().as_str(), second.took), ("two debian hunter2", Duration::from_secs(1)));
     assert_ne!(first.etag(), second.etag());
 }
 
@@ -333,18 +290,11 @@ async fn a_poll_sleeps_through_what_is_no_news() {
         master.knows(assigned(with_facts(host("b")), &content("one"), 1));
         // Labels are inputs, so this is looked at; no template here reads them, so the catalog stays the same.
         let mut labelled = assigned(with_facts(host("a")), &content("one"), 1);
-        labelled
-            .metadata
-            .labels
-            .get_or_insert_default()
-            .insert("zone".into(), "b".into());
+        labelled.metadata.labels.get_or_insert_default().insert("zone".into(), "b".into());
         master.knows(labelled);
     };
     let same = during(&master.app, poll("a", Some(first.etag()), 30), others).await;
-    assert_eq!(
-        (same.status, same.took),
-        (StatusCode::NOT_MODIFIED, Duration::from_secs(30))
-    );
+    assert_eq!((same.status, same.took), (StatusCode::NOT_MODIFIED, Duration::from_secs(30)));
 }
 
 #[tokio::test(start_paused = true)]
@@ -358,33 +308,20 @@ async fn the_first_host_and_its_facts_are_waited_for() {
         master
     };
     let nobody = call(&master.app, poll("a", None, 2)).await;
-    assert_eq!(
-        (nobody.status, nobody.took),
-        (StatusCode::NOT_FOUND, Duration::from_secs(2))
-    );
+    assert_eq!((nobody.status, nobody.took), (StatusCode::NOT_FOUND, Duration::from_secs(2)));
     assert!(nobody.text().contains("no Host for the node a"), "{}", nobody.text());
     let made = during(&master.app, poll("a", None, 60), || master.knows(host("a"))).await;
-    assert_eq!(
-        (made.status, made.took),
-        (StatusCode::PRECONDITION_REQUIRED, Duration::from_secs(1))
-    );
+    assert_eq!((made.status, made.took), (StatusCode::PRECONDITION_REQUIRED, Duration::from_secs(1)));
 
     // The answer to the facts' write is known at once, before the watch tells.
-    let facts = serde_json::to_vec(&Facts {
-        kernel: "Linux".into(),
-        ..Facts::default()
-    })
-    .unwrap();
+    let facts = serde_json::to_vec(&Facts { kernel: "Linux".into(), ..Facts::default() }).unwrap();
     let put = call(&master.app, request(Method::PUT, routes::FACTS, "a", facts.clone()));
     let answer = with_facts(host("a"));
     let (put, asked) = tokio::join!(put, master.api.answer(200, serde_json::to_value(answer).unwrap()));
     assert_eq!(put.status, StatusCode::NO_CONTENT);
     assert_eq!(
         (asked.method.as_str(), asked.path.as_str()),
-        (
-            "PATCH",
-            "/apis/drover.dev/v1alpha1/namespaces/drover-system/hosts/a/status"
-        )
+        ("PATCH", "/apis/drover.dev/v1alpha1/namespaces/drover-system/hosts/a/status")
     );
     assert!(
         asked.query.contains("fieldManager=drover-master-facts") && asked.query.contains("force=true"),
@@ -394,25 +331,15 @@ async fn the_first_host_and_its_facts_are_waited_for() {
     assert_eq!(asked.body["metadata"], json!({"name": "a", "uid": "host-a"}));
     assert_eq!(asked.body["status"]["facts"]["kernel"], "Linux");
     assert_eq!(asked.body["status"].as_object().unwrap().len(), 1);
-    assert_eq!(
-        call(&master.app, poll("a", None, 0)).await.status,
-        StatusCode::NOT_FOUND
-    );
+    assert_eq!(call(&master.app, poll("a", None, 0)).await.status, StatusCode::NOT_FOUND);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_revision_that_is_on_its_way_is_waited_for() {
     let master = Master::serving(assigned(with_facts(host("a")), &content("one"), 1)).await;
     let missing = call(&master.app, poll("a", None, 0)).await;
-    assert_eq!(
-        (missing.status, missing.took),
-        (StatusCode::SERVICE_UNAVAILABLE, Duration::from_secs(2))
-    );
-    assert!(
-        (2..=4).contains(&missing.retry_after()) && missing.text().contains("base-"),
-        "{}",
-        missing.text()
-    );
+    assert_eq!((missing.status, missing.took), (StatusCode::SERVICE_UNAVAILABLE, Duration::from_secs(2)));
+    assert!((2..=4).contains(&missing.retry_after()) && missing.text().contains("base-"), "{}", missing.text());
     let found = during(&master.app, poll("a", None, 0), || master.keeps(&content("one"))).await;
     assert_eq!((found.status, found.took), (StatusCode::OK, Duration::from_secs(1)));
 }
@@ -433,11 +360,7 @@ async fn what_does_not_compile_is_told_to_the_host_and_changes_nothing() {
     // The API server's answer is not a Host here, so the write counts as failed; the caller does not notice.
     let (kept, (_, asked)) = tokio::join!(poll_once, api);
     assert_eq!((kept.status, kept.etag()), (StatusCode::NOT_MODIFIED, "\"1-good\""));
-    assert!(
-        asked.query.contains("fieldManager=drover-master-compile"),
-        "{}",
-        asked.query
-    );
+    assert!(asked.query.contains("fieldManager=drover-master-compile"), "{}", asked.query);
     let condition = &asked.body["status"]["conditions"][0];
     assert_eq!(
         (&condition["type"], &condition["status"], &condition["reason"]),
@@ -445,25 +368,15 @@ async fn what_does_not_compile_is_told_to_the_host_and_changes_nothing() {
     );
     assert_eq!(condition["observedGeneration"], 2);
     let message = condition["message"].as_str().unwrap();
-    assert!(
-        message.contains("base/motd") && message.contains("did you mean `password`"),
-        "{message}"
-    );
+    assert!(message.contains("base/motd") && message.contains("did you mean `password`"), "{message}");
     assert!(!asked.body.to_string().contains(SECRET));
 
     // Once the Host says so, it is not written again; a caller that has nothing hears why.
     let told: Host = serde_json::from_value(written(host, &asked, "2")).unwrap();
     master.knows(told.clone());
     let empty_handed = call(&master.app, poll("a", None, 5)).await;
-    assert_eq!(
-        (empty_handed.status, empty_handed.took),
-        (StatusCode::SERVICE_UNAVAILABLE, Duration::from_secs(5))
-    );
-    assert!(
-        empty_handed.text().contains("does not compile: base/motd"),
-        "{}",
-        empty_handed.text()
-    );
+    assert_eq!((empty_handed.status, empty_handed.took), (StatusCode::SERVICE_UNAVAILABLE, Duration::from_secs(5)));
+    assert!(empty_handed.text().contains("does not compile: base/motd"), "{}", empty_handed.text());
 
     // A better revision is served, and the Host no longer tells of the failure.
     master.keeps(&content("good"));
@@ -495,10 +408,8 @@ async fn nobody_gets_anothers_catalog() {
 #[tokio::test(start_paused = true)]
 async fn bodies_are_bounded_and_understood() {
     let master = Master::serving(host("a")).await;
-    for (method, route, bound) in [
-        (Method::PUT, routes::FACTS, MAX_FACTS),
-        (Method::POST, routes::REPORT, MAX_REPORT),
-    ] {
+    for (method, route, bound) in [(Method::PUT, routes::FACTS, MAX_FACTS), (Method::POST, routes::REPORT, MAX_REPORT)]
+    {
         let (endless, read) = watched_body();
         let answer = call(&master.app, request(method.clone(), route, "a", endless)).await;
         assert_eq!(answer.status, StatusCode::PAYLOAD_TOO_LARGE, "{}", answer.text());
@@ -524,16 +435,9 @@ async fn a_report_goes_into_the_host_once() {
     assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "the agent keeps it");
     assert!((5..=10).contains(&answer.retry_after()));
     let (host, asked) = asked;
-    assert!(
-        asked.query.contains("fieldManager=drover-master-report"),
-        "{}",
-        asked.query
-    );
+    assert!(asked.query.contains("fieldManager=drover-master-report"), "{}", asked.query);
     let status = &asked.body["status"];
-    assert_eq!(
-        (&status["active"]["generation"], &status["active"]["converged"]),
-        (&json!(3), &json!(false))
-    );
+    assert_eq!((&status["active"]["generation"], &status["active"]["converged"]), (&json!(3), &json!(false)));
     assert_eq!(status["conditions"][0]["reason"], "ResourcesFailed");
     assert_eq!(status["conditions"][0]["message"], "base/motd: no space left");
 
@@ -554,16 +458,10 @@ async fn a_report_that_is_not_the_callers_or_not_of_now_is_refused() {
     // From the future: the API server is asked, because another master may have been faster.
     let app = Arc::clone(&master.app);
     let early = report("a", 4, ResourceStatus::Unchanged);
-    let (answer, asked) = tokio::join!(
-        call(&app, send(&early)),
-        master.api.answer(200, serde_json::to_value(&host).unwrap())
-    );
+    let (answer, asked) =
+        tokio::join!(call(&app, send(&early)), master.api.answer(200, serde_json::to_value(&host).unwrap()));
     assert_eq!((answer.status, asked.method.as_str()), (StatusCode::CONFLICT, "GET"));
-    assert!(
-        answer.text().contains("of generation 4, and the Host a is at 3"),
-        "{}",
-        answer.text()
-    );
+    assert!(answer.text().contains("of generation 4, and the Host a is at 3"), "{}", answer.text());
     let (answer, _) = tokio::join!(call(&app, send(&early)), master.api.answer(500, json!({})));
     assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
 
@@ -602,27 +500,16 @@ async fn open_requests_are_bounded() {
         )
     };
     let (first, (second, ready)) = tokio::join!(call(&master.app, poll("a", None, 10)), second);
-    assert_eq!(
-        (first.status, second.status),
-        (StatusCode::NOT_FOUND, StatusCode::SERVICE_UNAVAILABLE)
-    );
+    assert_eq!((first.status, second.status), (StatusCode::NOT_FOUND, StatusCode::SERVICE_UNAVAILABLE));
     assert!((5..=10).contains(&second.retry_after()));
     assert_eq!(ready.status, StatusCode::OK, "a full master is ready");
-    assert_eq!(
-        call(&master.app, poll("a", None, 0)).await.status,
-        StatusCode::NOT_FOUND,
-        "there is room again"
-    );
+    assert_eq!(call(&master.app, poll("a", None, 0)).await.status, StatusCode::NOT_FOUND, "there is room again");
 }
 
 #[tokio::test(start_paused = true)]
 async fn ready_is_who_has_read_everything_and_does_not_end() {
     let mut master = Master::starting(10);
-    let ready = async |app: &App| {
-        call(app, Request::get(routes::READY).body(Body::empty()).unwrap())
-            .await
-            .status
-    };
+    let ready = async |app: &App| call(app, Request::get(routes::READY).body(Body::empty()).unwrap()).await.status;
     assert_eq!(ready(&master.app).await, StatusCode::SERVICE_UNAVAILABLE);
     // What is missing may only be unread, so nobody is told 404.
     let early = call(&master.app, poll("a", None, 0));
@@ -644,10 +531,7 @@ async fn the_end_of_a_master_ends_its_polls() {
     let first = call(&master.app, poll("a", None, 0)).await;
     let draining = &master.app.draining;
     let kept = during(&master.app, poll("a", Some(first.etag()), 60), || draining.cancel()).await;
-    assert_eq!(
-        (kept.status, kept.took),
-        (StatusCode::NOT_MODIFIED, Duration::from_secs(1))
-    );
+    assert_eq!((kept.status, kept.took), (StatusCode::NOT_MODIFIED, Duration::from_secs(1)));
 }
 
 #[tokio::test(start_paused = true)]
@@ -661,12 +545,6 @@ async fn there_is_nothing_beside_the_routes() {
         (Method::DELETE, routes::CATALOG, StatusCode::METHOD_NOT_ALLOWED),
         (Method::POST, routes::READY, StatusCode::METHOD_NOT_ALLOWED),
     ] {
-        assert_eq!(
-            call(&master.app, request(method, path, "a", Body::empty()))
-                .await
-                .status,
-            status,
-            "{path}"
-        );
+        assert_eq!(call(&master.app, request(method, path, "a", Body::empty())).await.status, status, "{path}");
     }
 }

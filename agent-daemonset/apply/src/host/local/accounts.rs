@@ -33,10 +33,8 @@ pub(super) fn id(tree: &Tree, kind: Kind, name: &str) -> Result<u32, HostError> 
         return Ok(number);
     }
     let database = tree.read_file(kind.file())?.unwrap_or_default();
-    find(&String::from_utf8_lossy(&database), name).ok_or_else(|| HostError::NoAccount {
-        kind: kind.word(),
-        name: name.to_owned(),
-    })
+    find(&String::from_utf8_lossy(&database), name)
+        .ok_or_else(|| HostError::NoAccount { kind: kind.word(), name: name.to_owned() })
 }
 
 /// Both files have the name first and the number third, see passwd(5) and group(5).
@@ -54,13 +52,8 @@ mod tests {
     #[test]
     fn finds_the_number_of_a_whole_name() {
         let passwd = "root:x:0:0:root:/root:/bin/sh\nwww:x:33:33::/:\nbroken\nwww-data:x:34:34::/:\n";
-        for (name, id) in [
-            ("root", Some(0)),
-            ("www-data", Some(34)),
-            ("www", Some(33)),
-            ("w", None),
-            ("broken", None),
-        ] {
+        for (name, id) in [("root", Some(0)), ("www-data", Some(34)), ("www", Some(33)), ("w", None), ("broken", None)]
+        {
             assert_eq!(find(passwd, name), id, "{name}");
         }
     }

@@ -34,9 +34,7 @@ pub(super) struct Runner {
 
 impl Runner {
     pub(super) fn new(root: &Path) -> Self {
-        Self {
-            root: (root != Path::new("/")).then(|| root.to_owned()),
-        }
+        Self { root: (root != Path::new("/")).then(|| root.to_owned()) }
     }
 
     /// Whether this process has the right to change into the root.
@@ -54,24 +52,14 @@ impl Runner {
             !program.starts_with('/') || tree.is_program(program)
         } else {
             let path = command.environment.get("PATH").map_or(Command::PATH, String::as_str);
-            path.split(':')
-                .any(|folder| tree.is_program(&format!("{folder}/{program}")))
+            path.split(':').any(|folder| tree.is_program(&format!("{folder}/{program}")))
         };
-        if there {
-            Ok(())
-        } else {
-            Err(HostError::NoProgram {
-                program: program.to_owned(),
-            })
-        }
+        if there { Ok(()) } else { Err(HostError::NoProgram { program: program.to_owned() }) }
     }
 
     /// See [`Host::run`](super::Host::run).
     pub(super) async fn run(&self, command: &Command) -> Result<CommandOutput, HostError> {
-        let failed = |source| HostError::Spawn {
-            program: command.program().to_owned(),
-            source,
-        };
+        let failed = |source| HostError::Spawn { program: command.program().to_owned(), source };
         let mut process = self.process(command).map_err(failed)?;
         process
             .env_clear()
@@ -100,10 +88,8 @@ impl Runner {
 
     fn process(&self, command: &Command) -> std::io::Result<Process> {
         let cwd = command.cwd.as_deref().unwrap_or("/");
-        let (program, arguments) = command
-            .argv
-            .split_first()
-            .ok_or_else(|| std::io::Error::from(std::io::ErrorKind::InvalidInput))?;
+        let (program, arguments) =
+            command.argv.split_first().ok_or_else(|| std::io::Error::from(std::io::ErrorKind::InvalidInput))?;
         let Some(root) = &self.root else {
             let mut process = Process::new(program);
             process.args(arguments).current_dir(cwd);
@@ -111,12 +97,7 @@ impl Runner {
         };
         // Not by its path: an upgrade may have put another program there.
         let mut process = Process::new("/proc/self/exe");
-        process
-            .arg(run_in_root::SUBCOMMAND)
-            .arg("--root")
-            .arg(root)
-            .args(["--cwd", cwd, "--"])
-            .args(&command.argv);
+        process.arg(run_in_root::SUBCOMMAND).arg("--root").arg(root).args(["--cwd", cwd, "--"]).args(&command.argv);
         Ok(process)
     }
 }
@@ -128,11 +109,7 @@ async fn wait(
     stderr: Option<impl AsyncRead + Unpin>,
     output: &mut CommandOutput,
 ) -> std::io::Result<ExitStatus> {
-    let CommandOutput {
-        stdout: head,
-        stderr: tail,
-        code: _,
-    } = output;
+    let CommandOutput { stdout: head, stderr: tail, code: _ } = output;
     let keep_first = |chunk: &[u8]| head.extend(chunk.iter().take(STDOUT_LIMIT - head.len()));
     let keep_last = |chunk: &[u8]| {
         tail.extend_from_slice(chunk);

@@ -38,10 +38,7 @@ trait Manager {
     fn job_removed(&self, id: u32, job: OwnedObjectPath, unit: String, result: String) -> zbus::Result<()>;
 }
 
-#[proxy(
-    interface = "org.freedesktop.systemd1.Unit",
-    default_service = "org.freedesktop.systemd1"
-)]
+#[proxy(interface = "org.freedesktop.systemd1.Unit", default_service = "org.freedesktop.systemd1")]
 trait LoadedUnit {
     #[zbus(property)]
     fn load_state(&self) -> zbus::Result<String>;
@@ -53,10 +50,7 @@ trait LoadedUnit {
     fn need_daemon_reload(&self) -> zbus::Result<bool>;
 }
 
-#[proxy(
-    interface = "org.freedesktop.systemd1.Service",
-    default_service = "org.freedesktop.systemd1"
-)]
+#[proxy(interface = "org.freedesktop.systemd1.Service", default_service = "org.freedesktop.systemd1")]
 trait Service {
     #[zbus(property)]
     fn result(&self) -> zbus::Result<String>;
@@ -85,10 +79,7 @@ impl Systemd {
             .await
             .map_err(bus("reach systemd".to_owned()))?;
         // Without a subscription, systemd tells nobody that a job has ended.
-        manager
-            .subscribe()
-            .await
-            .map_err(bus("subscribe to systemd's jobs".to_owned()))?;
+        manager.subscribe().await.map_err(bus("subscribe to systemd's jobs".to_owned()))?;
         Ok(Self { connection, manager })
     }
 
@@ -99,11 +90,8 @@ impl Systemd {
 
     async fn look_at(&self, name: &str) -> zbus::Result<Unit> {
         let path = self.manager.load_unit(name).await?;
-        let unit = LoadedUnitProxy::builder(&self.connection)
-            .path(path)
-            .cache_properties(CacheProperties::No)
-            .build()
-            .await?;
+        let unit =
+            LoadedUnitProxy::builder(&self.connection).path(path).cache_properties(CacheProperties::No).build().await?;
         Ok(Unit {
             load_state: unit.load_state().await?,
             active_state: unit.active_state().await?,
@@ -114,10 +102,7 @@ impl Systemd {
 
     /// See [`Host::reload_unit_files`](super::Host::reload_unit_files).
     pub(super) async fn reload(&self) -> Result<(), HostError> {
-        self.manager
-            .reload()
-            .await
-            .map_err(bus("have systemd read the unit files again".to_owned()))
+        self.manager.reload().await.map_err(bus("have systemd read the unit files again".to_owned()))
     }
 
     /// See [`Host::set_unit_enabled`](super::Host::set_unit_enabled).
@@ -163,9 +148,7 @@ impl Systemd {
                 return Ok(job.result);
             }
         }
-        Err(zbus::Error::Failure(
-            "the connection was closed while a job went on".to_owned(),
-        ))
+        Err(zbus::Error::Failure("the connection was closed while a job went on".to_owned()))
     }
 
     async fn failure(&self, name: &str, job: UnitJob, job_result: &str) -> HostError {
@@ -174,19 +157,14 @@ impl Systemd {
             Ok(result) if result != "success" => format!("its result is {result}"),
             _ => format!("the job's result is {job_result}"),
         };
-        HostError::Unit(format!(
-            "{name} did not {verb}: {why}; see `journalctl -u {name}` on the machine"
-        ))
+        HostError::Unit(format!("{name} did not {verb}: {why}; see `journalctl -u {name}` on the machine"))
     }
 
     /// The `Result` of a service's last run. Other units have none.
     async fn service_result(&self, name: &str) -> zbus::Result<String> {
         let path = self.manager.load_unit(name).await?;
-        let service = ServiceProxy::builder(&self.connection)
-            .path(path)
-            .cache_properties(CacheProperties::No)
-            .build()
-            .await?;
+        let service =
+            ServiceProxy::builder(&self.connection).path(path).cache_properties(CacheProperties::No).build().await?;
         service.result().await
     }
 }
@@ -197,9 +175,7 @@ fn bus(action: String) -> impl FnOnce(zbus::Error) -> HostError {
 
 fn unfinished(name: &str, job: UnitJob) -> HostError {
     let (verb, seconds) = (job.verb(), JOB_TIMEOUT.as_secs());
-    HostError::Unit(format!(
-        "{name} did not {verb} within {seconds} s; see `systemctl status {name}` on the machine"
-    ))
+    HostError::Unit(format!("{name} did not {verb} within {seconds} s; see `systemctl status {name}` on the machine"))
 }
 
 #[cfg(test)]

@@ -19,18 +19,12 @@ fn host() -> (tempfile::TempDir, LocalHost) {
 }
 
 fn mine(mode: u32) -> Access {
-    Access {
-        mode,
-        user: rustix::process::geteuid().as_raw(),
-        group: rustix::process::getegid().as_raw(),
-    }
+    Access { mode, user: rustix::process::geteuid().as_raw(), group: rustix::process::getegid().as_raw() }
 }
 
 fn names(folder: &Path) -> Vec<String> {
-    let mut names: Vec<String> = fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect();
+    let mut names: Vec<String> =
+        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
     names
 }
@@ -41,8 +35,7 @@ fn a_reader_sees_the_old_file_or_the_new_one() {
     let path = root.path().join("etc/motd");
     // Long enough that it takes several writes of the kernel's page cache.
     let contents = ["a".repeat(300_000), "b".repeat(200_000)];
-    host.write_file("/etc/motd", contents[0].as_bytes(), mine(0o640))
-        .unwrap();
+    host.write_file("/etc/motd", contents[0].as_bytes(), mine(0o640)).unwrap();
     let done = AtomicBool::new(false);
     let seen = thread::scope(|scope| {
         let reader = scope.spawn(|| {
@@ -57,8 +50,7 @@ fn a_reader_sees_the_old_file_or_the_new_one() {
         });
         // Until the reader has had its chance, however the threads are scheduled.
         for round in 1..=200 {
-            host.write_file("/etc/motd", contents[round % 2].as_bytes(), mine(0o640))
-                .unwrap();
+            host.write_file("/etc/motd", contents[round % 2].as_bytes(), mine(0o640)).unwrap();
         }
         done.store(true, Ordering::Relaxed);
         reader.join().unwrap()
@@ -81,12 +73,7 @@ fn a_link_on_the_way_stays_inside_the_root() {
 
     host.write_file("/etc/absolute/file", b"moo", mine(0o644)).unwrap();
     assert_eq!(names(outside.path()), Vec::<String>::new());
-    assert_eq!(
-        host.read_file(&outside.path().join("file").to_string_lossy())
-            .unwrap()
-            .unwrap(),
-        b"moo"
-    );
+    assert_eq!(host.read_file(&outside.path().join("file").to_string_lossy()).unwrap().unwrap(), b"moo");
 
     host.write_file("/etc/../../../dots", b"moo", mine(0o644)).unwrap();
     assert_eq!(fs::read(root.path().join("dots")).unwrap(), b"moo");
@@ -127,23 +114,12 @@ fn a_directory_is_never_replaced_and_leaves_nothing_behind() {
 #[test]
 fn mode_and_owner_are_what_was_asked_for() {
     let (root, host) = host();
-    let access = if rustix::process::geteuid().is_root() {
-        Access {
-            mode: 0o4750,
-            user: 12,
-            group: 34,
-        }
-    } else {
-        mine(0o4750)
-    };
+    let access =
+        if rustix::process::geteuid().is_root() { Access { mode: 0o4750, user: 12, group: 34 } } else { mine(0o4750) };
     host.write_file("/etc/tool", b"", access).unwrap();
-    host.make_directory("/etc/conf.d", Access { mode: 0o2775, ..access })
-        .unwrap();
+    host.make_directory("/etc/conf.d", Access { mode: 0o2775, ..access }).unwrap();
     assert_eq!(host.entry("/etc/tool").unwrap().unwrap().access, access);
-    assert_eq!(
-        host.entry("/etc/conf.d").unwrap().unwrap().access,
-        Access { mode: 0o2775, ..access }
-    );
+    assert_eq!(host.entry("/etc/conf.d").unwrap().unwrap().access, Access { mode: 0o2775, ..access });
     assert_eq!(root.path().join("etc/tool").metadata().unwrap().uid(), access.user);
 }
 
@@ -182,15 +158,9 @@ fn a_kernel_parameter_is_written_in_place() {
     host.set_kernel_parameter("vm/swappiness", "10\n").unwrap();
     assert_eq!(host.kernel_parameter("vm/swappiness").unwrap().unwrap(), "10\n");
     assert_eq!(host.kernel_parameter("vm/none").unwrap(), None);
-    assert!(
-        host.set_kernel_parameter("vm/none", "1").is_err(),
-        "the kernel makes its own files"
-    );
+    assert!(host.set_kernel_parameter("vm/none", "1").is_err(), "the kernel makes its own files");
     let image = LocalHost::open(root.path(), false).unwrap();
-    assert!(matches!(
-        image.kernel_parameter("vm/swappiness"),
-        Err(HostError::Unavailable(_))
-    ));
+    assert!(matches!(image.kernel_parameter("vm/swappiness"), Err(HostError::Unavailable(_))));
 }
 
 fn this_machine() -> LocalHost {
@@ -205,10 +175,7 @@ const LONG: Duration = Duration::from_secs(60);
 
 #[tokio::test]
 async fn a_command_gives_its_code_and_output_and_sees_only_its_own_environment() {
-    let mut command = sh(
-        "echo \"$GREETING$CARGO_MANIFEST_DIR\"; pwd; cat; echo oops >&2; exit 3",
-        LONG,
-    );
+    let mut command = sh("echo \"$GREETING$CARGO_MANIFEST_DIR\"; pwd; cat; echo oops >&2; exit 3", LONG);
     command.environment.insert("GREETING".into(), "moo".into());
     command.cwd = Some("/etc".into());
     let output = this_machine().run(&command).await.unwrap();
@@ -218,10 +185,7 @@ async fn a_command_gives_its_code_and_output_and_sees_only_its_own_environment()
 
 #[tokio::test]
 async fn much_output_neither_blocks_nor_fills_the_memory() {
-    let output = this_machine()
-        .run(&sh("seq 100000; seq 100000 >&2", LONG))
-        .await
-        .unwrap();
+    let output = this_machine().run(&sh("seq 100000; seq 100000 >&2", LONG)).await.unwrap();
     assert_eq!(output.stdout.len(), 64 * 1024);
     assert_eq!(output.stderr.len(), 500);
     assert!(output.stderr.ends_with(b"100000\n"));
@@ -232,10 +196,7 @@ async fn a_command_that_takes_too_long_is_ended_with_its_children() {
     let dir = tempfile::tempdir().unwrap();
     let pid_file = dir.path().join("pid");
     let script = format!("sleep 1000 & echo $! > {}; wait", pid_file.display());
-    let error = this_machine()
-        .run(&sh(&script, Duration::from_secs(1)))
-        .await
-        .unwrap_err();
+    let error = this_machine().run(&sh(&script, Duration::from_secs(1))).await.unwrap_err();
     assert_eq!(
         error.to_string(),
         "sh was still running after 1 s and was ended; raise timeoutSeconds if it needs longer"
@@ -256,10 +217,7 @@ fn is_alive(pid: &str) -> bool {
 
 #[tokio::test]
 async fn a_daemon_that_keeps_the_output_open_does_not_hold_up_its_parent() {
-    let output = this_machine()
-        .run(&sh("sleep 3 & echo started", Duration::from_secs(2)))
-        .await
-        .unwrap();
+    let output = this_machine().run(&sh("sleep 3 & echo started", Duration::from_secs(2))).await.unwrap();
     assert_eq!((output.code, output.stdout.as_slice()), (Some(0), &b"started\n"[..]));
 }
 

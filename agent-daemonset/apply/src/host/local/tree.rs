@@ -60,13 +60,11 @@ impl Tree {
         match self.resolve(path, OFlags::RDONLY | OFlags::NONBLOCK) {
             Ok(fd) => {
                 let mut content = Vec::new();
-                File::from(fd)
-                    .read_to_end(&mut content)
-                    .map_err(|source| HostError::Path {
-                        action: "read",
-                        path: path.into(),
-                        source,
-                    })?;
+                File::from(fd).read_to_end(&mut content).map_err(|source| HostError::Path {
+                    action: "read",
+                    path: path.into(),
+                    source,
+                })?;
                 Ok(Some(content))
             }
             Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
@@ -163,9 +161,7 @@ impl Tree {
 
     /// Locks a folder for as long as the result is open. `None` when another process has it locked.
     pub(crate) fn try_lock(&self, folder: &str) -> Result<Option<OwnedFd>, HostError> {
-        let fd = self
-            .resolve(folder, OFlags::RDONLY | OFlags::DIRECTORY)
-            .map_err(failed("open", folder))?;
+        let fd = self.resolve(folder, OFlags::RDONLY | OFlags::DIRECTORY).map_err(failed("open", folder))?;
         match rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Some(fd)),
             Err(Errno::WOULDBLOCK) => Ok(None),
@@ -262,19 +258,11 @@ fn entry(stat: &Stat) -> Entry {
     };
     Entry {
         kind,
-        access: Access {
-            mode: stat.st_mode & 0o7777,
-            user: stat.st_uid,
-            group: stat.st_gid,
-        },
+        access: Access { mode: stat.st_mode & 0o7777, user: stat.st_uid, group: stat.st_gid },
         size: u64::try_from(stat.st_size).unwrap_or(0),
     }
 }
 
 fn wrong_kind(path: &str, found: &'static str, wanted: &'static str) -> HostError {
-    HostError::WrongKind {
-        path: path.into(),
-        found,
-        wanted,
-    }
+    HostError::WrongKind { path: path.into(), found, wanted }
 }

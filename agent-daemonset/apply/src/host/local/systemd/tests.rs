@@ -72,12 +72,8 @@ impl Shared {
         }
         let result = self.get(|script| &script.job_result);
         // Another job ends first, and ours before its path is known to the caller.
-        Self::job_removed(&emitter, 6, path("/job/6"), "other.service", "failed")
-            .await
-            .unwrap();
-        Self::job_removed(&emitter, 7, path("/job/7"), &name, &result)
-            .await
-            .unwrap();
+        Self::job_removed(&emitter, 6, path("/job/6"), "other.service", "failed").await.unwrap();
+        Self::job_removed(&emitter, 7, path("/job/7"), &name, &result).await.unwrap();
         path("/job/7")
     }
 
@@ -178,12 +174,7 @@ async fn reads_a_unit_and_enables_it() {
     assert_eq!(unit, expected);
     systemd.set_enabled("nginx.service", true).await.unwrap();
     systemd.set_enabled("nginx.service", false).await.unwrap();
-    let expected = [
-        "enable [\"nginx.service\"] false false",
-        "reload",
-        "disable [\"nginx.service\"] false",
-        "reload",
-    ];
+    let expected = ["enable [\"nginx.service\"] false false", "reload", "disable [\"nginx.service\"] false", "reload"];
     assert_eq!(shared.0.lock().unwrap().calls, expected);
 }
 
@@ -199,10 +190,7 @@ async fn a_failed_start_says_why_and_where_to_look() {
     let see = "see `journalctl -u nginx.service` on the machine";
     for (script, why) in [
         (script("failed", "exit-code", "failed"), "its result is exit-code"),
-        (
-            script("inactive", "success", "dependency"),
-            "the job's result is dependency",
-        ),
+        (script("inactive", "success", "dependency"), "the job's result is dependency"),
         // It had started, and was gone a moment later.
         (script("failed", "core-dump", "done"), "its result is core-dump"),
     ] {
@@ -214,16 +202,7 @@ async fn a_failed_start_says_why_and_where_to_look() {
 
 #[tokio::test]
 async fn a_bus_that_goes_away_is_an_error_and_not_a_wait() {
-    let (systemd, _shared, _server) = systemd(Script {
-        hangs_up: true,
-        ..script("active", "success", "done")
-    })
-    .await;
+    let (systemd, _shared, _server) = systemd(Script { hangs_up: true, ..script("active", "success", "done") }).await;
     let error = systemd.run_job("nginx.service", UnitJob::Start).await.unwrap_err();
-    assert!(
-        error
-            .to_string()
-            .starts_with("could not start nginx.service over D-Bus"),
-        "{error}"
-    );
+    assert!(error.to_string().starts_with("could not start nginx.service over D-Bus"), "{error}");
 }

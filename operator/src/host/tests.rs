@@ -1,0 +1,53 @@
+use http::Method;
+use serde_json::json;
+
+use super::*;
+use crate::testing;
+
+const HOST: &str = "/apis/drover.dev/v1alpha1/namespaces/drover-system/hosts/node-1";
+
+fn node(uid: &str) -> Arc<Node> {
+    let node = json!({
+        "metadata": {"name": "node-1", "uid": uid, "labels": {"zone": "a", keys::EXCLUDE_FROM_LOAD_BALANCERS_LABEL: ""}},
+        "status": {"conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": null}]},
+    });
+    Arc::new(serde_json::from_value(node).unwrap())
+}
+
+fn host(uid: &str) -> serde_json::Value {
+    json!({
+        "apiVersion": "drover.dev/v1alpha1", "kind": "Host",
+        "metadata": {"name": "node-1", "uid": "h1", "labels": {"zone": "a", "drover.dev/via": "node"}},
+        "spec": {"nodeRef": {"name": "node-1", "uid": uid}},
+    })
+}
+
+#[tokio::test]
+async fn a_new_node_gets_a_host_that_it_owns() {
+    let (context, mut server) = testing::context(true);
+    let (action, writes) = server.serve(&[], reconcile(node("n1"), Arc::new(context))).await;
+    action.unwrap();
+    let made = &writes[0];
+    assert_eq!((&made.method, made.path.as_str()), (&Method::PATCH, HOST));
+    assert_eq!(made.body["spec"]["nodeRef"], json!({"name": "node-1", "uid": "n1"}));
+    assert_eq!(made.body["metadata"]["ownerReferences"][0]["uid"], "n1");
+    let labels = json!({"zone": "a", "drover.dev/via": "node"});
+    assert_eq!(made.body["metadata"]["labels"], labels, "the label of a Rollout is not mirrored");
+}
+
+#[tokio::test]
+async fn a_node_made_again_under_its_name_gets_another_host() {
+    let (context, mut server) = testing::context(true);
+    let (action, writes) = server.serve(&[(HOST, host("n1"))], reconcile(node("n2"), Arc::new(context))).await;
+    action.unwrap();
+    assert_eq!(writes.len(), 1, "{writes:?}");
+    assert_eq!(writes[0].method, Method::DELETE);
+    assert_eq!(writes[0].body["preconditions"]["uid"], "h1");
+}
+
+#[tokio::test]
+async fn an_operator_that_does_not_lead_writes_nothing() {
+    let (context, mut server) = testing::context(false);
+    let (_, writes) = server.serve(&[], reconcile(node("n1"), Arc::new(context))).await;
+    assert!(writes.is_empty());
+}
