@@ -62,7 +62,8 @@ async fn main() -> anyhow::Result<()> {
 }
 
 fn start_log(arguments: &Arguments) -> anyhow::Result<()> {
-    let filter = tracing_subscriber::EnvFilter::try_new(&arguments.log)?;
+    // kube's client logs an answer that it can not read as a whole, and that may be a Secret or a token.
+    let filter = tracing_subscriber::EnvFilter::try_new(format!("{},kube_client::client=error", arguments.log))?;
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match arguments.log_format {
         LogFormat::Text => log.with_ansi(false).init(),

@@ -105,6 +105,6 @@ pub(crate) fn status(code: u16, reason: &str, message: &str) -> Value {
 }
 
 /// A list of objects.
-pub(crate) fn list(items: Vec<Value>) -> Value {
+pub(crate) fn list(items: &[Value]) -> Value {
     json!({"kind": "List", "apiVersion": "v1", "metadata": {}, "items": items})
 }

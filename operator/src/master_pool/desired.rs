@@ -162,6 +162,8 @@ impl<'a> Pool<'a> {
                                 "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true,
                                 "capabilities": {"drop": ["ALL"]},
                             },
+                            // Its endpoint is taken out of the Service meanwhile; then it closes its door.
+                            "lifecycle": {"preStop": {"sleep": {"seconds": 3}}},
                             "volumeMounts": [{"name": "tls", "mountPath": "/etc/drover/tls", "readOnly": true}],
                         }],
                         "volumes": [{"name": "tls", "secret": {"secretName": self.server_secret(), "defaultMode": 0o440}}],

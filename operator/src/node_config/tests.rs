@@ -45,7 +45,7 @@ async fn content_that_compiles_becomes_a_revision_before_the_status_names_it() {
     let map = json!({"metadata": {"name": "herd"}, "data": {"owner": "us"}});
     let from = json!([{"configMapRef": {"name": "herd"}}]);
     let config = config("{{ data.owner }} on {{ facts.networking.hostname }}", &from);
-    let writes = writes(config, &[(MAP, map), (HOSTS, list(vec![host()]))]).await;
+    let writes = writes(config, &[(MAP, map), (HOSTS, list(&[host()]))]).await;
     let revision = created(&writes, "controllerrevisions")[0];
     assert!(writes[0].path.ends_with("controllerrevisions"));
     assert_eq!(revision.body["metadata"]["ownerReferences"][0]["uid"], "c1");
@@ -58,7 +58,7 @@ async fn content_that_compiles_becomes_a_revision_before_the_status_names_it() {
 async fn a_secret_goes_into_a_secret_and_nowhere_else() {
     let secret = json!({"metadata": {"name": "door"}, "data": {"key": "aHVudGVyMg=="}});
     let from = json!([{"secretRef": {"name": "door"}}]);
-    let writes = writes(config("{{ data.key }}", &from), &[(SECRET, secret), (HOSTS, list(vec![host()]))]).await;
+    let writes = writes(config("{{ data.key }}", &from), &[(SECRET, secret), (HOSTS, list(&[host()]))]).await;
     let kept = created(&writes, "secrets")[0];
     assert_eq!(kept.body["immutable"], true);
     assert_eq!(kept.body["data"]["key"], "aHVudGVyMg==");
@@ -71,7 +71,7 @@ async fn a_secret_goes_into_a_secret_and_nowhere_else() {
 
 #[tokio::test]
 async fn an_unknown_fact_makes_a_condition_and_no_revision() {
-    let writes = writes(config("{{ facts.networking.hostnam }}", &json!([])), &[(HOSTS, list(vec![host()]))]).await;
+    let writes = writes(config("{{ facts.networking.hostnam }}", &json!([])), &[(HOSTS, list(&[host()]))]).await;
     assert!(created(&writes, "controllerrevisions").is_empty());
     let status = status(&writes);
     assert_eq!((status["phase"].as_str(), status.get("revision")), (Some("Invalid"), None));

@@ -1,5 +1,5 @@
 use drover_core::rollout::{NodeChange, PodKey, Request, Snapshot};
-use drover_crds::{Host, HostSpec, NodeRef, Rollout, RolloutSpec, RolloutStatus};
+use drover_crds::{Host, HostSpec, NodeRef, Rollout, RolloutSpec};
 use serde_json::json;
 
 use super::{
@@ -63,7 +63,7 @@ async fn a_pod_that_is_gone_needs_no_eviction() {
 
 #[tokio::test]
 async fn a_write_names_the_version_it_was_decided_on_and_a_conflict_is_an_answer() {
-    let request = Request::WriteRollout(Box::new(RolloutStatus::default()));
+    let request = Request::WriteRollout(Box::default());
     let (outcome, asked) = answered(request, 409, status(409, "Conflict", "changed")).await;
     assert!(matches!(outcome, Outcome::Conflict));
     assert_eq!(asked.body["metadata"]["resourceVersion"], "7");

@@ -107,13 +107,14 @@ fn next(snapshot: &Snapshot, now: Timestamp) -> Result<Request, Duration> {
     let outlook = match begin(snapshot, &status, now) {
         Begin::Wait(why) => report::waiting(snapshot, &why, now),
         Begin::Run(run) => {
-            return Ok(write(RolloutStatus { run: Some(run), ..status }));
+            return Ok(write(report::begun(snapshot, RolloutStatus { run: Some(run), ..status }, now)));
         }
         Begin::Supersede(old, run) => {
             let mut history = vec![old];
             history.extend(status.history.iter().cloned());
             history.truncate(10);
-            return Ok(write(RolloutStatus { run: Some(run), history, failures: vec![], ..status }));
+            let status = RolloutStatus { run: Some(run), history, failures: vec![], ..status };
+            return Ok(write(report::begun(snapshot, status, now)));
         }
         Begin::Under(goal) => {
             let members = population::members(snapshot, &goal);

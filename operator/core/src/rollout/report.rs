@@ -79,6 +79,16 @@ pub(super) fn waiting(snapshot: &Snapshot, why: &Waiting, now: Timestamp) -> Rol
     status
 }
 
+/// The status of a run that begins: what was said of the run before, such as that it is complete, holds no more.
+pub(super) fn begun(snapshot: &Snapshot, mut status: RolloutStatus, now: Timestamp) -> RolloutStatus {
+    let message = status.run.as_ref().map_or_else(String::new, |run| format!("begins {}", run.revision));
+    status.counts = None;
+    status.batches = vec![];
+    status.display = None;
+    conclude(snapshot, &mut status, RolloutPhase::Progressing, Summary::Working, "RollingOut", message, now);
+    status
+}
+
 /// The status of a run that is under way, stopped, or done.
 pub(super) fn under_way(
     snapshot: &Snapshot,
@@ -115,7 +125,11 @@ pub(super) fn under_way(
         .in_flight
         .iter()
         .find_map(|entry| entry.waiting_for.as_ref().map(|what| format!("{}: {what}", entry.host)));
-    let (phase, summary, reason, message) = outlook(&status, &counts, hold, stuck.as_deref());
+    let (phase, summary, reason, mut message) = outlook(&status, &counts, hold, stuck.as_deref());
+    if let Some(why) = newer_but_unfit(snapshot) {
+        message =
+            format!("{message}; the newest content of NodeConfig {} is not rolled out: {why}", goal.target.node_config);
+    }
     status.display = Some(RolloutDisplay {
         batch: (!batches.is_empty()).then(|| format!("{current}/{}", batches.len())),
         blocked: blocked(snapshot, hold),
@@ -129,6 +143,16 @@ pub(super) fn under_way(
     status.counts = Some(counts);
     conclude(snapshot, &mut status, phase, summary, reason, message, now);
     status
+}
+
+/// Why the NodeConfig's newest content is no revision that could be rolled out, if that is so.
+fn newer_but_unfit(snapshot: &Snapshot) -> Option<&str> {
+    if snapshot.rollout.spec.node_config_ref.revision.is_some() {
+        return None;
+    }
+    let status = snapshot.node_config.as_ref()?.status.as_ref()?;
+    let unfit = condition::is_true(&status.conditions, condition::STALLED);
+    status.message.as_deref().filter(|_| unfit)
 }
 
 /// The phase, how it counts, the reason and the message.

@@ -573,6 +573,29 @@ fn nothing_is_complete_without_machines_and_missing_things_are_named() {
 }
 
 #[test]
+fn newest_content_that_can_not_be_rolled_out_is_mentioned_and_the_machines_stay() {
+    let mut world = World::new(1, drained());
+    world.until(RolloutPhase::Complete);
+    let config = world.config.status.as_mut().unwrap();
+    config.message = Some("base/motd: line 3".into());
+    drover_crds::condition::summarise(
+        &mut config.conditions,
+        drover_crds::condition::Summary::Stalled,
+        "Invalid",
+        "base/motd: line 3",
+        Some(2),
+        world.now,
+    );
+    world.settle(0);
+    assert_eq!(world.status().phase, Some(RolloutPhase::Complete));
+    let message = world.status().message.unwrap();
+    assert_eq!(
+        message,
+        "1 of 1 updated to base-1; the newest content of NodeConfig base is not rolled out: base/motd: line 3"
+    );
+}
+
+#[test]
 fn machines_out_of_service_for_another_reason_count() {
     let mut world = World::new(3, drained());
     world.nodes.get_mut("node-3").unwrap().ready = false;
