@@ -37,6 +37,7 @@ enum Luck {
     AgentFails,
     AgentSilent,
     GateFails,
+    GateSilent,
 }
 
 struct World {
@@ -137,6 +138,7 @@ impl World {
         let gates = self.hosts.iter().map(|host| {
             let shown = match self.luck(name(&host.metadata)) {
                 Luck::GateFails => GateEvidence::Failed("connection refused".into()),
+                Luck::GateSilent => GateEvidence::Inconclusive,
                 _ => GateEvidence::Passed,
             };
             (name(&host.metadata).to_owned(), vec![shown])
@@ -453,6 +455,7 @@ fn the_first_failure_stops_the_run_says_why_and_gives_back() {
         (Luck::AgentFails, "1 of 3 resources failed: base/web: exit code 1"),
         (Luck::AgentSilent, "no report from the agent within 600 s"),
         (Luck::GateFails, "gate http :80/ did not pass within 60 s: connection refused"),
+        (Luck::GateSilent, "gate http :80/ did not pass within 60 s: no answer yet"),
     ] {
         let mut world = World::new(3, drained());
         world.luck.insert("node-1".into(), luck);
@@ -699,7 +702,7 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
         1 => (0_usize..5).prop_map(Event::Ready),
         1 => any::<bool>().prop_map(Event::Pause),
         1 => any::<bool>().prop_map(Event::Revision),
-        1 => (0_usize..5, 0_u8..4).prop_map(|(host, luck)| Event::Luck(host, luck)),
+        1 => (0_usize..5, 0_u8..5).prop_map(|(host, luck)| Event::Luck(host, luck)),
         1 => (0_usize..5).prop_map(Event::Replace),
     ];
     proptest::collection::vec(event, 1..120)
@@ -763,7 +766,7 @@ proptest! {
                     world.config.status.as_mut().unwrap().revision = Some(revision.into());
                 }
                 Event::Luck(index, luck) => {
-                    let luck = [Luck::Works, Luck::AgentFails, Luck::AgentSilent, Luck::GateFails][usize::from(luck)];
+                    let luck = [Luck::Works, Luck::AgentFails, Luck::AgentSilent, Luck::GateFails, Luck::GateSilent][usize::from(luck)];
                     world.luck.insert(machine(index), luck);
                 }
                 Event::Replace(index) => {
