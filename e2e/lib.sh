@@ -34,7 +34,7 @@ needs_toolchain() {
 # build_product: the static binaries that go into the images.
 build_product() {
   needs_toolchain
-  (cd "$repo" && cargo build --quiet --locked --release --target $target -p drover-operator -p drover-agent) ||
+  (cd "$repo" && cargo build --locked --release --target $target -p drover-operator -p drover-agent) ||
     die "the product does not build"
 }
 
