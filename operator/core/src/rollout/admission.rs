@@ -69,7 +69,7 @@ fn candidate<'a, 'b>(
     let count = |wanted: &dyn Fn(&Standing) -> bool| members.iter().filter(|member| wanted(&member.standing)).count();
     let in_flight = count(&|standing| *standing == Standing::InFlight);
     let failed = count(&|standing| *standing == Standing::Failed);
-    let waiting = count(&super::decide::waits);
+    let waiting = count(&Standing::waits);
 
     if members.is_empty() {
         return Err(Hold::NoHosts);
@@ -97,14 +97,12 @@ fn candidate<'a, 'b>(
     }
 
     let batches = population::batches(&snapshot.rollout, members);
-    let open = |index: &usize| {
-        super::decide::waits(&members[*index].standing) || members[*index].standing == Standing::InFlight
-    };
+    let open = |index: &usize| members[*index].standing.waits() || members[*index].standing == Standing::InFlight;
     let Some((batch, indices)) = batches.iter().enumerate().find(|(_, indices)| indices.iter().any(open)) else {
         return Err(Hold::BusyWith { in_flight });
     };
     let mut reasons = vec![];
-    for member in indices.iter().map(|index| &members[*index]).filter(|member| super::decide::waits(&member.standing)) {
+    for member in indices.iter().map(|index| &members[*index]).filter(|member| member.standing.waits()) {
         match obstacle(snapshot, goal, member) {
             Some(reason) => reasons.push(reason),
             None => {

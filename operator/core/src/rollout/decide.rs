@@ -2,17 +2,16 @@
 
 use std::time::Duration;
 
-use drover_crds::{
-    ClaimStep, Host, HostStatus, InFlightHost, RolloutPhase, RolloutStatus, Run, keys::ROLLOUT_FINALIZER,
-};
+use drover_crds::{Host, InFlightHost, RolloutPhase, RolloutStatus, Run, keys::ROLLOUT_FINALIZER};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
     admission,
-    population::{self, Goal, Standing},
+    population::{self, Goal, entry_host},
     report,
-    snapshot::{PodKey, Snapshot},
+    request::{NodeChange, Request},
+    snapshot::Snapshot,
     steps,
 };
 use crate::metadata::{name, uid};
@@ -24,50 +23,6 @@ pub struct Decision {
     pub request: Option<Request>,
     /// Look again after this time at the latest, when there is no request.
     pub look_again: Duration,
-}
-
-/// One write. Each names the version of the object that it was decided on, so that a write to a newer one is refused
-/// with a conflict, and decided anew.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Request {
-    /// Put our finalizer on the Rollout, so that its deletion gives the machines back first.
-    AddFinalizer,
-    /// Take our finalizer from the Rollout: nothing is held any more.
-    RemoveFinalizer,
-    /// Replace the Rollout's status.
-    WriteRollout(Box<RolloutStatus>),
-    /// Replace a Host's status.
-    WriteHost {
-        /// The Host's name.
-        host: String,
-        /// Its new status.
-        status: Box<HostStatus>,
-    },
-    /// Change the Node: cordon or uncordon it, or set or remove the load balancer label. The mark that says whose cordon
-    /// or label it is is written in the same request.
-    PatchNode {
-        /// The Node's name.
-        node: String,
-        /// The version that was read.
-        resource_version: String,
-        /// What to change.
-        change: NodeChange,
-    },
-    /// Ask the API server to evict a pod. When it refuses, note that in the snapshot and ask again.
-    Evict(PodKey),
-}
-
-/// A change of a Node.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum NodeChange {
-    /// Cordon it, marked with this token.
-    Cordon(String),
-    /// Uncordon it, and remove the mark.
-    Uncordon,
-    /// Set the label that takes it out of load balancers, marked with this token.
-    ExcludeFromLoadBalancers(String),
-    /// Remove that label and the mark.
-    IncludeInLoadBalancers,
 }
 
 /// How often a Rollout is looked at when nothing happens.
@@ -201,11 +156,6 @@ fn token_matches(snapshot: &Snapshot, host: &Host, run: i64, entry: &InFlightHos
     admission::token(&snapshot.rollout, host, run) == entry.token
 }
 
-/// The Host of an entry, if it is still the same one.
-pub(super) fn entry_host<'a>(snapshot: &'a Snapshot, entry: &InFlightHost) -> Option<&'a Host> {
-    snapshot.hosts.iter().find(|host| name(&host.metadata) == entry.host && uid(&host.metadata) == entry.uid)
-}
-
 /// Gives back what is held, then lets the Rollout go.
 fn leave(snapshot: &Snapshot, now: Timestamp) -> Result<Request, Duration> {
     if let Some(request) = mend_ledger(snapshot).or_else(|| mend_nodes(snapshot)) {
@@ -285,15 +235,4 @@ fn target_revision(snapshot: &Snapshot) -> Result<String, report::Waiting> {
         node_config: reference.name.clone(),
         message: status.and_then(|status| status.message.clone()),
     })
-}
-
-/// The step of an entry's machine, from its Host.
-pub(super) fn step_of(snapshot: &Snapshot, entry: &InFlightHost) -> (ClaimStep, Option<String>) {
-    let claim = entry_host(snapshot, entry).and_then(|host| host.status.as_ref()?.claim.as_ref());
-    claim.map_or((ClaimStep::Claim, None), |claim| (claim.step, claim.waiting_for.clone()))
-}
-
-/// Whether a machine still waits for its turn.
-pub(super) fn waits(standing: &Standing) -> bool {
-    matches!(standing, Standing::Pending { .. } | Standing::Settling)
 }

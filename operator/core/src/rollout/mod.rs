@@ -9,6 +9,8 @@
 //! (one Rollout at a time). They go in the opposite order, after the machine was given back.
 //!
 //! - [`snapshot`]: what is looked at
+//! - `request`: what can be asked for
+//! - `decide`: in which order things are looked at
 //! - `population`: which machines there are, and where each stands
 //! - `admission`: whether a further machine may be begun, and which
 //! - `steps`: what is next for a machine under way
@@ -18,11 +20,13 @@ mod admission;
 mod decide;
 mod population;
 mod report;
+mod request;
 pub mod snapshot;
 mod steps;
 
 #[cfg(test)]
 mod simulation;
 
-pub use decide::{Decision, NodeChange, Request, decide};
+pub use decide::{Decision, decide};
+pub use request::{NodeChange, Request};
 pub use snapshot::{GateEvidence, NodeView, PodKeeper, PodKey, PodView, Snapshot};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use drover_crds::{Assignment, Host, InFlightHost, Rollout, RunOutcome, RunRecord};
+use drover_crds::{Assignment, ClaimStep, Host, InFlightHost, Rollout, RunOutcome, RunRecord};
 
 use super::snapshot::{NodeView, Snapshot};
 use crate::{
@@ -23,6 +23,13 @@ pub(super) enum Standing {
     Updated,
     /// It failed in this run.
     Failed,
+}
+
+impl Standing {
+    /// Whether the machine waits for its turn.
+    pub(super) fn waits(&self) -> bool {
+        matches!(self, Self::Pending { .. } | Self::Settling)
+    }
 }
 
 /// A machine of a Rollout.
@@ -182,4 +189,15 @@ pub(super) fn batch_name(rollout: &Rollout, batch: usize) -> String {
         Some(name) => format!("{name}-{}", batch + 2 - written.len()),
         None => format!("batch-{}", batch + 1),
     }
+}
+
+/// The Host of an entry, if it is still the same one.
+pub(super) fn entry_host<'a>(snapshot: &'a Snapshot, entry: &InFlightHost) -> Option<&'a Host> {
+    snapshot.hosts.iter().find(|host| name(&host.metadata) == entry.host && uid(&host.metadata) == entry.uid)
+}
+
+/// The step of an entry's machine, from its Host.
+pub(super) fn step_of(snapshot: &Snapshot, entry: &InFlightHost) -> (ClaimStep, Option<String>) {
+    let claim = entry_host(snapshot, entry).and_then(|host| host.status.as_ref()?.claim.as_ref());
+    claim.map_or((ClaimStep::Claim, None), |claim| (claim.step, claim.waiting_for.clone()))
 }

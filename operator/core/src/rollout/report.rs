@@ -11,8 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
     admission::Hold,
-    decide::{step_of, waits},
-    population::{self, Goal, Member, Standing},
+    population::{self, Goal, Member, Standing, step_of},
     snapshot::Snapshot,
 };
 
@@ -117,7 +116,7 @@ pub(super) fn under_way(
             failed: in_batch(batch, &Standing::Failed),
         })
         .collect();
-    let open = |index: &usize| waits(&members[*index].standing) || members[*index].standing == Standing::InFlight;
+    let open = |index: &usize| members[*index].standing.waits() || members[*index].standing == Standing::InFlight;
     let current = batches.iter().position(|batch| batch.iter().any(open)).map_or(batches.len(), |index| index + 1);
     status.failures = failures(snapshot, goal, members);
 
@@ -253,7 +252,7 @@ fn counts(members: &[Member<'_>]) -> Counts {
         |wanted: &dyn Fn(&Standing) -> bool| number(members.iter().filter(|member| wanted(&member.standing)).count());
     Counts {
         total: number(members.len()),
-        pending: count(&waits),
+        pending: count(&Standing::waits),
         in_flight: count(&|standing| *standing == Standing::InFlight),
         updated: count(&|standing| *standing == Standing::Updated),
         failed: count(&|standing| *standing == Standing::Failed),

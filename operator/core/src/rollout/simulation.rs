@@ -17,7 +17,8 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::{
-    decide::{Decision, NodeChange, Request, decide},
+    decide::{Decision, decide},
+    request::{NodeChange, Request},
     snapshot::{GateEvidence, NodeView, PodKeeper, PodKey, PodView, Snapshot},
 };
 use crate::metadata::{name, uid};

@@ -12,8 +12,8 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
-    decide::{NodeChange, Request, entry_host},
-    population,
+    population::{self, entry_host},
+    request::{NodeChange, Request},
     snapshot::{GateEvidence, NodeView, PodKeeper, PodView, Snapshot},
 };
 use crate::metadata::{name, uid};

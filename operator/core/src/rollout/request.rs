@@ -1,0 +1,49 @@
+//! What can be asked of the API server, one write at a time.
+
+use drover_crds::{HostStatus, RolloutStatus};
+
+use super::snapshot::PodKey;
+
+/// One write. Each names the version of the object that it was decided on, so that a write to a newer one is refused
+/// with a conflict, and decided anew.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Request {
+    /// Put our finalizer on the Rollout, so that its deletion gives the machines back first.
+    AddFinalizer,
+    /// Take our finalizer from the Rollout: nothing is held any more.
+    RemoveFinalizer,
+    /// Replace the Rollout's status.
+    WriteRollout(Box<RolloutStatus>),
+    /// Replace a Host's status.
+    WriteHost {
+        /// The Host's name.
+        host: String,
+        /// Its new status.
+        status: Box<HostStatus>,
+    },
+    /// Change the Node: cordon or uncordon it, or set or remove the load balancer label. The mark that says whose cordon
+    /// or label it is is written in the same request.
+    PatchNode {
+        /// The Node's name.
+        node: String,
+        /// The version that was read.
+        resource_version: String,
+        /// What to change.
+        change: NodeChange,
+    },
+    /// Ask the API server to evict a pod. When it refuses, note that in the snapshot and ask again.
+    Evict(PodKey),
+}
+
+/// A change of a Node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NodeChange {
+    /// Cordon it, marked with this token.
+    Cordon(String),
+    /// Uncordon it, and remove the mark.
+    Uncordon,
+    /// Set the label that takes it out of load balancers, marked with this token.
+    ExcludeFromLoadBalancers(String),
+    /// Remove that label and the mark.
+    IncludeInLoadBalancers,
+}
