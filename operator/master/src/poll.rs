@@ -111,7 +111,8 @@ async fn look(app: &App, node: &NodeIdentity, wanted: &Wanted) -> Look {
         let text = "send this machine's facts first, with PUT /v1/facts; templates may read them";
         return Look::Answer(Problem::new(StatusCode::PRECONDITION_REQUIRED, text).into_response());
     };
-    if host.assigned.is_empty() {
+    // What was assigned once and is no more leads to an empty catalog: the agent stops enforcing the one before.
+    if host.assigned.is_empty() && host.generation == 0 {
         let text = format!(
             "nothing is assigned to the Host {} yet; a Rollout of a NodeConfig that selects it does that",
             host.identity.name

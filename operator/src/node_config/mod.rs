@@ -19,7 +19,10 @@ use drover_crds::{
     condition::{self, Summary},
 };
 use futures::FutureExt as _;
-use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use k8s_openapi::{
+    api::core::v1::{ConfigMap, Secret},
+    apimachinery::pkg::apis::meta::v1::LabelSelector,
+};
 use kube::{
     Api, ResourceExt as _,
     runtime::{
@@ -184,7 +187,10 @@ fn status(config: &NodeConfig, verdict: &Verdict, hosts: &[Host], rollouts: &[Ro
         status.revision = Some(revision.clone());
     }
     let ours = |rollout: &&Rollout| rollout.spec.node_config_ref.name == name;
-    let completed = rollouts.iter().filter(ours).filter_map(|rollout| {
+    // A Rollout for some of the hosts says nothing about the others: they keep what they have.
+    let for_all =
+        |rollout: &&Rollout| rollout.spec.host_selector.as_ref().is_none_or(|s| *s == LabelSelector::default());
+    let completed = rollouts.iter().filter(ours).filter(for_all).filter_map(|rollout| {
         let status = rollout.status.as_ref()?;
         let run = status.run.as_ref().filter(|_| status.phase == Some(RolloutPhase::Complete))?;
         Some((run.finished_at.as_ref()?.0, run.revision.clone()))

@@ -108,7 +108,7 @@ impl Provider for PackageSpec {
 async fn install(host: &impl Host, name: &str) -> Result<CommandOutput, ProviderError> {
     let install = apt_get(&["install", "--no-install-recommends", name]);
     let first = run(host, &install).await?;
-    if !is_unknown(&String::from_utf8_lossy(&first.stderr)) {
+    if !lists_are_stale(&String::from_utf8_lossy(&first.stderr)) {
         return Ok(first);
     }
     let update = run(host, &apt_get(&["update"])).await?;
@@ -143,9 +143,11 @@ fn installed_version(lines: &str) -> Option<String> {
     lines.lines().find_map(|line| line.strip_prefix("installed ")).map(str::to_owned)
 }
 
-/// Whether apt says that it knows no such package or version; fresh lists may help.
-fn is_unknown(stderr: &str) -> bool {
-    ["Unable to locate package", "has no installation candidate", "was not found"].iter().any(|s| stderr.contains(s))
+/// Whether apt says that it knows no such package or version, or that the repository has another file than its lists say:
+/// fresh lists may help.
+fn lists_are_stale(stderr: &str) -> bool {
+    let signs = ["Unable to locate package", "has no installation candidate", "was not found", "Failed to fetch"];
+    signs.iter().any(|sign| stderr.contains(sign))
 }
 
 #[cfg(test)]
@@ -187,13 +189,15 @@ mod tests {
     }
 
     #[test]
-    fn looks_once_more_with_fresh_lists_when_apt_does_not_know_it() {
-        let unknown = host("").command("apt-get", 100, "", "E: Unable to locate package jq");
+    fn looks_once_more_with_fresh_lists_when_its_own_are_stale() {
         let spec = jq(PackageState::Present, None);
-        let error = apply(&spec, &unknown).unwrap_err().to_string();
-        assert_eq!(error, "apt-get exited with 100: E: Unable to locate package jq");
-        // An update that fails is what explains it.
-        assert_eq!(unknown.count("run apt-get"), 2, "{}", unknown.log());
+        for stale in ["E: Unable to locate package jq", "E: Failed to fetch file:/repo/jq.deb  Hash Sum mismatch"] {
+            let unknown = host("").command("apt-get", 100, "", stale);
+            let error = apply(&spec, &unknown).unwrap_err().to_string();
+            assert_eq!(error, format!("apt-get exited with 100: {stale}"));
+            // An update that fails is what explains it.
+            assert_eq!(unknown.count("run apt-get"), 2, "{}", unknown.log());
+        }
         let broken = host("").command("apt-get", 100, "", "E: Unmet dependencies");
         apply(&spec, &broken).unwrap_err();
         assert_eq!(broken.count("run apt-get"), 1, "{}", broken.log());
