@@ -1,0 +1,83 @@
+//! Calls a master as an agent does, or as somebody who should not.
+
+use std::net::SocketAddr;
+
+use drover_catalog::routes;
+use k8s_openapi::api::{
+    authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec},
+    core::v1::{ConfigMap, Pod, ServiceAccount},
+};
+use kube::{ResourceExt as _, api::PostParams};
+use reqwest::{Certificate, Client, StatusCode};
+
+use crate::{
+    Fleet,
+    fleet::{Part, is_serving},
+};
+
+/// The port of a master's pod.
+const PORT: u16 = 8443;
+
+/// One master, called at its pod's address.
+pub struct Master {
+    client: Client,
+    origin: String,
+}
+
+impl Master {
+    /// Any master that serves, trusted as agents trust it.
+    pub async fn any(fleet: &Fleet) -> Self {
+        let pods = fleet.pods_of(Part::Master).await;
+        let pod = pods.iter().find(|pod| is_serving(pod)).expect("a master serves");
+        let ip = pod.status.as_ref().and_then(|status| status.pod_ip.as_deref()).expect("it has an address");
+        let directory = fleet.api::<ConfigMap>().get("drover-masters").await.unwrap().data.unwrap();
+        let name = directory["server-name"].trim().to_owned();
+        let client = Client::builder()
+            .tls_certs_only([Certificate::from_pem(directory["ca.crt"].as_bytes()).unwrap()])
+            .resolve(&name, SocketAddr::new(ip.parse().unwrap(), PORT))
+            .no_proxy()
+            .build()
+            .unwrap();
+        Self { client, origin: format!("https://{name}:{PORT}") }
+    }
+
+    /// Asks for the caller's catalog: the status, and the body as text.
+    pub async fn catalog(&self, token: Option<&str>) -> (StatusCode, String) {
+        let request = self.client.get(format!("{}{}", self.origin, routes::CATALOG));
+        Self::send(request, token).await
+    }
+
+    /// Sends a report: the status, and the body as text.
+    pub async fn report(&self, token: Option<&str>, report: &serde_json::Value) -> (StatusCode, String) {
+        let request = self.client.post(format!("{}{}", self.origin, routes::REPORT));
+        Self::send(request.header("content-type", "application/json").body(report.to_string()), token).await
+    }
+
+    async fn send(request: reqwest::RequestBuilder, token: Option<&str>) -> (StatusCode, String) {
+        let request = match token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        };
+        let response = request.send().await.unwrap();
+        (response.status(), response.text().await.unwrap())
+    }
+}
+
+/// A token of a service account for an audience, bound to a pod if there is one: then it names the pod's node.
+pub async fn token(fleet: &Fleet, account: &str, audience: &str, pod: Option<&Pod>) -> String {
+    let bound = pod.map(|pod| BoundObjectReference {
+        api_version: Some("v1".to_owned()),
+        kind: Some("Pod".to_owned()),
+        name: pod.metadata.name.clone(),
+        uid: pod.uid(),
+    });
+    let spec = TokenRequestSpec {
+        audiences: Some(vec![audience.to_owned()]),
+        bound_object_ref: bound,
+        expiration_seconds: Some(600),
+    };
+    let request = TokenRequest { spec: Some(spec), ..TokenRequest::default() };
+    let accounts = fleet.api::<ServiceAccount>();
+    let made = accounts.create_token_request(account, &PostParams::default(), &request).await.unwrap();
+    made.status.and_then(|status| status.token).expect("a token was made")
+}

@@ -1,0 +1,377 @@
+//! What the API server itself refuses and accepts of Drover's kinds, and what `kubectl explain` says about them. Nothing of
+//! Drover runs for this; only its CRDs must be there.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "this is test code")]
+
+use std::collections::BTreeSet;
+
+use drover_crds::{GROUP, VERSION};
+use drover_e2e::{Cluster, cluster::objects_of};
+use futures::{StreamExt as _, stream};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::{
+    Api,
+    api::{ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams, PostParams},
+};
+use serde_json::{Value, json};
+
+/// Something that is refused.
+struct Refused {
+    kind: &'static str,
+    /// YAML.
+    spec: String,
+    /// The field that the answer names, without indices.
+    field: String,
+    /// A part of the advice.
+    advice: &'static str,
+}
+
+/// A NodeConfig is refused for one of its resources; `field` is below that.
+fn resource(resource: &str, field: &str, advice: &'static str) -> Refused {
+    let field = format!("resources[].{field}");
+    node_config(&format!("resources: [{resource}]"), field.trim_end_matches('.'), advice)
+}
+
+fn node_config(spec: &str, field: &str, advice: &'static str) -> Refused {
+    Refused { kind: "NodeConfig", spec: format!("{{{spec}}}"), field: format!("spec.{field}"), advice }
+}
+
+fn rollout(spec: &str, field: &str, advice: &'static str) -> Refused {
+    let spec = format!("{{nodeConfigRef: {{name: base}}, {spec}}}");
+    Refused { kind: "Rollout", spec, field: format!("spec.{field}"), advice }
+}
+
+fn master_pool(spec: &str, field: &str, advice: &'static str) -> Refused {
+    Refused { kind: "MasterPool", spec: format!("{{{spec}}}"), field: format!("spec.{field}"), advice }
+}
+
+#[rustfmt::skip]
+fn refused() -> Vec<Refused> {
+    let one_thing = "a resource has exactly one of file, directory, exec, service, package or sysctl";
+    let path = "write an absolute path, without . and .. parts and without a slash at its end";
+    let absolute = "write an absolute path";
+    let mode = r#"write the permission bits as a string of three or four octal digits, such as "0644""#;
+    let content = "a file has either content or template; to remove a file write ensure: Absent and neither of them";
+    let guard = "add creates, unless, onlyIf or refreshOnly: true";
+    let name = "write a name of lower case letters, digits, - and .";
+    let version = r#"write a whole version as the package manager prints it, such as "1:2.4.57-2""#;
+    let unit = "write the name of a unit, such as nginx or backup.timer";
+    let limit = r#"write a number of hosts from 1 to 100000, or a percentage from "1%" to "100%"; to stop, set paused: true"#;
+    let gate = "a gate has exactly one of nodeReady and http; write each check as a gate of its own";
+    vec![
+        // What a resource is.
+        resource("{name: a}", "", one_thing),
+        resource("{name: a, directory: {path: /srv/a}, sysctl: {key: vm.swappiness, value: '1'}}", "", one_thing),
+        resource("{directory: {path: /srv/a}}", "name", "Required value"),
+        resource("{name: A, directory: {path: /srv/a}}", "name", name),
+        resource("{name: a-, directory: {path: /srv/a}}", "name", name),
+        resource("{name: '', directory: {path: /srv/a}}", "name", "should be at least 1 chars long"),
+        resource("{name: a, directory: {path: /srv/a}}, {name: a, directory: {path: /srv/b}}", "", "Duplicate value"),
+        // Files and directories.
+        resource("{name: a, file: {path: etc/motd, content: x}}", "file.path", path),
+        resource("{name: a, file: {path: /etc/../motd, content: x}}", "file.path", path),
+        resource("{name: a, file: {path: /etc/, content: x}}", "file.path", path),
+        resource("{name: a, file: {path: /etc//motd, content: x}}", "file.path", path),
+        resource("{name: a, file: {path: /etc/motd}}", "file", content),
+        resource("{name: a, file: {path: /etc/motd, content: x, template: x}}", "file", content),
+        resource("{name: a, file: {path: /etc/motd, content: x, ensure: Absent}}", "file", content),
+        resource("{name: a, file: {path: /etc/motd, content: x, ensure: absent}}", "file.ensure", r#"supported values: "Present", "Absent""#),
+        resource("{name: a, file: {path: /etc/motd, content: x, mode: rw-r--r--}}", "file.mode", "8"),
+        resource("{name: a, file: {path: /etc/motd, content: x, mode: '0999'}}", "file.mode", mode),
+        resource("{name: a, file: {path: /etc/motd, content: x, mode: 420}}", "file.mode", "must be of type string"),
+        resource("{name: a, file: {path: /etc/motd, content: x, owner: ''}}", "file.owner", "should be at least 1 chars long"),
+        resource("{name: a, directory: {path: .}}", "directory.path", path),
+        resource("{name: a, directory: {path: /srv/a, mode: u+w}}", "directory.mode", mode),
+        resource("{name: a, directory: {}}", "directory.path", "Required value"),
+        // Commands.
+        resource("{name: a, exec: {command: [date]}}", "exec", guard),
+        resource("{name: a, exec: {command: [date], refreshOnly: false}}", "exec", guard),
+        resource("{name: a, exec: {command: [], refreshOnly: true}}", "exec.command", "should have at least 1 items"),
+        resource("{name: a, exec: {command: [date], creates: done}}", "exec.creates", absolute),
+        resource("{name: a, exec: {command: [date], refreshOnly: true, cwd: tmp}}", "exec.cwd", absolute),
+        resource("{name: a, exec: {command: [date], refreshOnly: true, timeoutSeconds: 0}}", "exec.timeoutSeconds", "should be greater than or equal to 1"),
+        // Services, packages and kernel parameters.
+        resource("{name: a, service: {unit: nginx}}", "service", "add state: Running or Stopped, or enabled: true or false"),
+        resource("{name: a, service: {unit: 'nginx; reboot', enabled: true}}", "service.unit", unit),
+        resource("{name: a, service: {unit: nginx, state: Started}}", "service.state", r#"supported values: "Running", "Stopped""#),
+        resource("{name: a, package: {package: Nginx}}", "package.package", "write a package's name"),
+        resource("{name: a, package: {package: --reinstall}}", "package.package", "write a package's name"),
+        resource("{name: a, package: {version: 1.*}}", "package.version", version),
+        resource("{name: a, package: {ensure: Absent, version: '1.0'}}", "package", "a package that is Absent has no version; leave version out"),
+        resource("{name: a, sysctl: {key: swappiness, value: '1'}}", "sysctl.key", "write the parameter as sysctl prints it"),
+        resource("{name: a, sysctl: {key: ../../etc/passwd, value: '1'}}", "sysctl.key", "write the parameter as sysctl prints it"),
+        resource(r#"{name: a, sysctl: {key: vm.swappiness, value: "1\n2"}}"#, "sysctl.value", "write the value on one line"),
+        resource("{name: a, sysctl: {key: vm.swappiness, value: 1}}", "sysctl.value", "must be of type string"),
+        // The rest of a NodeConfig.
+        node_config("", "resources", "Required value"),
+        node_config("resources: [], dataFrom: [{}]", "dataFrom[]", "exactly one of configMapRef and secretRef"),
+        node_config("resources: [], dataFrom: [{configMapRef: {name: a}, secretRef: {name: a}}]", "dataFrom[]", "exactly one of configMapRef and secretRef"),
+        node_config("resources: [], drift: {intervalSeconds: 9}", "drift.intervalSeconds", "should be greater than or equal to 10"),
+        node_config("resources: [], revisionHistoryLimit: 0", "revisionHistoryLimit", "should be greater than or equal to 1"),
+        // Rollouts.
+        Refused { kind: "Rollout", spec: "{}".into(), field: "spec.nodeConfigRef".into(), advice: "Required value" },
+        rollout("strategy: {maxParallel: 0}", "strategy.maxParallel", limit),
+        rollout("strategy: {maxParallel: 0%}", "strategy.maxParallel", limit),
+        rollout("strategy: {maxUnavailable: 101%}", "strategy.maxUnavailable", limit),
+        rollout("strategy: {maxUnavailable: -1}", "strategy.maxUnavailable", limit),
+        rollout("strategy: {batches: [{size: half}]}", "strategy.batches[].size", limit),
+        rollout("strategy: {batches: [{size: '3'}]}", "strategy.batches[].size", limit),
+        rollout("strategy: {batches: [{name: canary}]}", "strategy.batches[].size", "Required value"),
+        rollout("strategy: {failure: {maxFailed: -1}}", "strategy.failure.maxFailed", "should be greater than or equal to 0"),
+        rollout("strategy: {applyTimeoutSeconds: 0}", "strategy.applyTimeoutSeconds", "should be greater than or equal to 1"),
+        rollout("disruption: {loadBalancer: {settleSeconds: 3601}}", "disruption.loadBalancer.settleSeconds", "should be less than or equal to 3600"),
+        rollout("disruption: {drain: {timeoutSeconds: 0}}", "disruption.drain.timeoutSeconds", "should be greater than or equal to 1"),
+        rollout("disruption: {drain: {unmanagedPods: Delete}}", "disruption.drain.unmanagedPods", r#"supported values: "Evict", "Block""#),
+        rollout("gates: {host: [{}]}", "gates.host[]", gate),
+        rollout("gates: {host: [{nodeReady: {}, http: {port: 80}}]}", "gates.host[]", gate),
+        rollout("gates: {host: [{http: {port: 0}}]}", "gates.host[].http.port", "should be greater than or equal to 1"),
+        rollout("gates: {host: [{http: {port: 65536}}]}", "gates.host[].http.port", "should be less than or equal to 65535"),
+        rollout("gates: {host: [{http: {port: 80, path: healthz}}]}", "gates.host[].http.path", "write a path that begins with a slash"),
+        rollout("gates: {host: [{http: {port: 80, path: '/a b'}}]}", "gates.host[].http.path", "write a path that begins with a slash"),
+        rollout("gates: {host: [{http: {port: 80, scheme: http}}]}", "gates.host[].http.scheme", r#"supported values: "HTTP", "HTTPS""#),
+        rollout("gates: {host: [{nodeReady: {}, periodSeconds: 0}]}", "gates.host[].periodSeconds", "should be greater than or equal to 1"),
+        // Pools.
+        master_pool("replicas: 0", "replicas", "write how many masters run, from 1 to 100"),
+        master_pool("replicas: 101", "replicas", "write how many masters run, from 1 to 100"),
+    ]
+}
+
+/// Specs at the edge of what is refused.
+const ACCEPTED: &[(&str, &str)] = &[
+    ("NodeConfig", "{resources: []}"),
+    ("NodeConfig", "{resources: [{name: a.b-1, file: {path: /a, content: ''}}]}"),
+    ("NodeConfig", "{resources: [{name: a, file: {path: /etc/..a/.b, template: '{{ x }}', mode: '4755'}}]}"),
+    ("NodeConfig", "{resources: [{name: a, file: {path: '/srv/with space', ensure: Absent}}]}"),
+    (
+        "NodeConfig",
+        "{resources: [{name: a, exec: {command: [date], unless: ['false']}}], drift: {intervalSeconds: 10}}",
+    ),
+    ("NodeConfig", "{resources: [{name: a, package: {package: g++, version: '1:2.0~rc1+b1-3'}}]}"),
+    ("NodeConfig", r"{resources: [{name: a, service: {unit: 'dev-disk-by\x2did.swap', enabled: false}}]}"),
+    (
+        "NodeConfig",
+        "{resources: [{name: a, sysctl: {key: net/ipv4/conf/eth0.100/forwarding, value: 4096 87380 6291456}}]}",
+    ),
+    ("Rollout", "{nodeConfigRef: {name: base, revision: base-7f9c41d2ab}}"),
+    (
+        "Rollout",
+        "{nodeConfigRef: {name: base}, strategy: {maxParallel: 100000, maxUnavailable: 100%, batches: [{size: 1%}, {size: 1}]}}",
+    ),
+    ("Rollout", "{nodeConfigRef: {name: base}, disruption: {loadBalancer: {settleSeconds: 0}, drain: {}}}"),
+    (
+        "Rollout",
+        "{nodeConfigRef: {name: base}, gates: {host: [{nodeReady: {}}, {http: {port: 65535, path: '/?a=%20'}}]}}",
+    ),
+    ("MasterPool", "{}"),
+    ("MasterPool", "{replicas: 100}"),
+];
+
+#[tokio::test]
+async fn each_rule_refuses_with_advice_and_no_rule_is_untried() {
+    let cluster = Cluster::connect().await;
+    let mut tried = BTreeSet::new();
+    for (refused, answer) in try_all(&cluster, refused()).await {
+        let Refused { kind, spec, field, advice } = refused;
+        let causes = answer.expect_err(&format!("{kind} {spec} is refused"));
+        let names = |(at, message): &(String, String)| *at == field && message.contains(advice);
+        assert!(causes.iter().any(names), "{kind} {spec}: wanted {field}: {advice}; got {causes:#?}");
+        tried.extend(causes.into_iter().map(|(field, message)| (kind.to_owned(), field, message)));
+    }
+    for (kind, field, advice) in rules(&cluster).await {
+        // This one needs an object that is there before.
+        let transition = field == "spec.nodeRef";
+        let is_tried = tried.iter().any(|(k, f, message)| *k == kind && *f == field && message.contains(&advice));
+        assert!(is_tried || transition, "no row above makes {kind} {field} say: {advice}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_only_just_right_is_accepted() {
+    let cluster = Cluster::connect().await;
+    for (kind, spec) in ACCEPTED {
+        let accepted = create(&cluster, kind, spec).await;
+        assert!(accepted.is_ok(), "{kind} {spec}: {accepted:#?}");
+    }
+}
+
+#[tokio::test]
+async fn the_samples_are_accepted() {
+    let cluster = Cluster::connect().await;
+    for file in ["config/samples/nodeconfig.yaml", "config/samples/rollout.yaml"] {
+        for sample in objects_of(file) {
+            let accepted = create(&cluster, sample["kind"].as_str().unwrap(), &sample["spec"].to_string()).await;
+            assert!(accepted.is_ok(), "{file}: {accepted:#?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_misspelt_field_is_refused_by_its_name() {
+    let cluster = Cluster::connect().await;
+    let file = std::env::temp_dir().join(format!("drover-e2e-misspelt-{}.json", std::process::id()));
+    let object = json!({
+        "apiVersion": format!("{GROUP}/{VERSION}"), "kind": "Rollout", "metadata": {"name": "misspelt"},
+        "spec": {"nodeConfigRef": {"name": "base"}, "startegy": {"maxParallel": 1}},
+    });
+    std::fs::write(&file, object.to_string()).unwrap();
+    let refused = cluster.try_kubectl(&["create", "--dry-run=server", "-f", file.to_str().unwrap()]).await;
+    std::fs::remove_file(&file).unwrap();
+    let message = refused.expect_err("kubectl refuses it");
+    assert!(message.contains(r#"unknown field "spec.startegy""#), "{message}");
+}
+
+#[tokio::test]
+async fn a_host_can_not_become_another_machine() {
+    let cluster = Cluster::connect().await;
+    let hosts = api(&cluster, "Host");
+    // In a namespace that no operator looks at.
+    let host = |uid: &str| {
+        json!({
+            "apiVersion": format!("{GROUP}/{VERSION}"), "kind": "Host", "metadata": {"name": "e2e-immutable"},
+            "spec": {"nodeRef": {"name": "e2e-immutable", "uid": uid}},
+        })
+    };
+    cluster.apply(&hosts, &host("one")).await;
+    let changed =
+        hosts.patch("e2e-immutable", &PatchParams::apply("drover-e2e").force(), &Patch::Apply(host("two"))).await;
+    hosts.delete("e2e-immutable", &DeleteParams::default()).await.unwrap();
+    let message = changed.expect_err("another machine is refused").to_string();
+    assert!(message.contains("spec.nodeRef can not change: a Host stands for one machine"), "{message}");
+}
+
+#[tokio::test]
+async fn explain_reads_like_a_manual() {
+    let cluster = Cluster::connect().await;
+    for (field, sentences) in [
+        ("rollout", &["It is a standing policy: each new revision is a new numbered run."][..]),
+        (
+            "rollout.spec.strategy",
+            &[
+                "How many machines change at once, in which portions, and how many may be out of service meanwhile.",
+                "Two limits hold at every moment: `maxParallel` for the machines that this Rollout changes",
+                "{maxParallel: 10, maxUnavailable: \"10%\", batches: [{name: canary, size: 1}, {name: rest, size: \"10%\"}]}",
+                "No further machine is begun when that would exceed it.",
+                "the last one repeats until all machines are done.",
+            ],
+        ),
+        ("rollout.spec.disruption", &["Cordon the node and evict its pods, as `kubectl drain` does."]),
+        ("nodeconfig", &["No machine changes by that alone: a Rollout moves the revision over them."]),
+        ("nodeconfig.spec.resources.file", &["owner and mode are right before it appears.", "\"0644\"", "-required-"]),
+        ("masterpool.spec", &["How many masters run. Two survive the loss of one. Left out: 2."]),
+        ("host.status", &["The Rollout that holds this machine now."]),
+    ] {
+        let page = cluster.kubectl(&["explain", field]).await;
+        let text = page.split_whitespace().collect::<Vec<_>>().join(" ");
+        for sentence in sentences {
+            assert!(text.contains(sentence), "kubectl explain {field} does not say {sentence:?}:\n{page}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_field_is_documented() {
+    let cluster = Cluster::connect().await;
+    for (kind, schema) in schemas(&cluster).await {
+        walk(&schema, "", &mut |field, schema| {
+            // What Kubernetes' own types say of themselves is not ours.
+            let foreign = ["metadata", "apiVersion", "kind"].contains(&field) || field.contains("Selector.");
+            let documented = schema["description"].as_str().is_some_and(|text| text.ends_with(['.', '`', '…']));
+            assert!(
+                foreign || field.ends_with("[]") || field.ends_with("{}") || documented,
+                "{kind}: {field} has no description"
+            );
+        });
+    }
+}
+
+/// The answers of the API server: nothing, or what it names as causes, as fields and messages.
+type Answer = Result<(), Vec<(String, String)>>;
+
+async fn try_all(cluster: &Cluster, refused: Vec<Refused>) -> Vec<(Refused, Answer)> {
+    let ask = async |refused: Refused| {
+        let answer = create(cluster, refused.kind, &refused.spec).await;
+        (refused, answer)
+    };
+    stream::iter(refused).map(ask).buffered(8).collect().await
+}
+
+/// Asks the API server whether it would take an object of this kind with this spec in YAML.
+async fn create(cluster: &Cluster, kind: &str, spec: &str) -> Answer {
+    let spec: Value = serde_saphyr::from_str(spec).unwrap_or_else(|error| panic!("{spec}: {error}"));
+    let object = DynamicObject { data: json!({"spec": spec}), ..DynamicObject::new("e2e-dry-run", &resource_of(kind)) };
+    let params = PostParams { dry_run: true, ..PostParams::default() };
+    match api(cluster, kind).create(&params, &object).await {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) => {
+            let causes = status.details.map(|details| details.causes).unwrap_or_default();
+            Err(causes.into_iter().map(|cause| (without_indices(&cause.field), cause.message)).collect())
+        }
+        Err(error) => panic!("{kind} {spec}: {error}"),
+    }
+}
+
+/// `spec.resources[3].file` as `spec.resources[].file`.
+fn without_indices(field: &str) -> String {
+    let mut inside = false;
+    let keep = |c: &char| {
+        inside = *c == '[' || (inside && *c != ']');
+        !inside || *c == '['
+    };
+    field.chars().filter(keep).collect()
+}
+
+/// The rules that Drover's kinds have beside the schema's own, as kind, field and message.
+async fn rules(cluster: &Cluster) -> Vec<(String, String, String)> {
+    let mut rules = vec![];
+    for (kind, schema) in schemas(cluster).await {
+        walk(&schema, "", &mut |field, schema| {
+            for rule in schema["x-kubernetes-validations"].as_array().into_iter().flatten() {
+                let advice =
+                    rule["message"].as_str().unwrap_or_else(|| panic!("{kind}: a rule of {field} gives no advice"));
+                rules.push((kind.clone(), field.to_owned(), advice.to_owned()));
+            }
+        });
+    }
+    assert!(rules.len() > 20, "the rules were found: {rules:?}");
+    rules
+}
+
+/// The schemas of Drover's kinds, as the API server has them.
+async fn schemas(cluster: &Cluster) -> Vec<(String, Value)> {
+    let definitions: Api<CustomResourceDefinition> = Api::all(cluster.client.clone());
+    let definitions = definitions.list(&ListParams::default()).await.unwrap();
+    let ours = definitions.into_iter().filter(|definition| definition.spec.group == GROUP);
+    let schema = |definition: CustomResourceDefinition| {
+        let definition = serde_json::to_value(definition.spec).unwrap();
+        let kind = definition["names"]["kind"].as_str().unwrap().to_owned();
+        (kind, definition["versions"][0]["schema"]["openAPIV3Schema"].clone())
+    };
+    let schemas: Vec<_> = ours.map(schema).collect();
+    assert!(schemas.len() >= 4, "Drover's CRDs are not installed; run `make test`");
+    schemas
+}
+
+/// Visits each field of a schema.
+fn walk(schema: &Value, field: &str, visit: &mut dyn FnMut(&str, &Value)) {
+    if !field.is_empty() {
+        visit(field, schema);
+    }
+    for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+        let below = if field.is_empty() { name.clone() } else { format!("{field}.{name}") };
+        walk(property, &below, visit);
+    }
+    if schema["items"].is_object() {
+        walk(&schema["items"], &format!("{field}[]"), visit);
+    }
+    if schema["additionalProperties"].is_object() {
+        walk(&schema["additionalProperties"], &format!("{field}{{}}"), visit);
+    }
+}
+
+fn api(cluster: &Cluster, kind: &str) -> Api<DynamicObject> {
+    Api::namespaced_with(cluster.client.clone(), "default", &resource_of(kind))
+}
+
+fn resource_of(kind: &str) -> ApiResource {
+    ApiResource::from_gvk(&GroupVersionKind::gvk(GROUP, VERSION, kind))
+}

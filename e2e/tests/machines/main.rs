@@ -1,0 +1,38 @@
+//! What Drover promises, on real machines. Each test is a story: what a user does, and what is then so, seen from outside.
+//!
+//! The stories share one cluster. They take turns, and each leaves it as it was.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "this is test code")]
+
+mod access;
+mod configs;
+mod crashes;
+mod main_job;
+mod rollouts;
+
+use drover_e2e::{Fleet, NODES, machine::FOLDER};
+use serde_json::{Value, json};
+
+/// A resource: a file in the stories' folder.
+fn file(name: &str, content: &str) -> Value {
+    json!({"name": name, "file": {"path": format!("{FOLDER}/{name}"), "content": content}})
+}
+
+/// What each machine has as that file, in their order.
+async fn files(fleet: &Fleet, name: &str) -> Vec<Option<String>> {
+    let mut found = vec![];
+    for node in NODES {
+        found.push(fleet.machine(node).read(&format!("{FOLDER}/{name}")).await);
+    }
+    found
+}
+
+/// The same content on each machine.
+fn everywhere(content: &str) -> Vec<Option<String>> {
+    vec![Some(content.to_owned()); NODES.len()]
+}
+
+/// A selector of one Host.
+fn only(node: &str) -> Value {
+    json!({"matchLabels": {"kubernetes.io/hostname": node}})
+}
