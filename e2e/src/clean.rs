@@ -39,7 +39,7 @@ for unit in e2e-*.service herd-beacon.service; do
 done
 systemctl daemon-reload
 dpkg --purge e2e-hello >/dev/null 2>&1
-rm -rf /srv/e2e /srv/herd-beacon /etc/motd.d /etc/apt/sources.list.d/e2e.list /var/lib/apt/lists/*e2e* /etc/sysctl.d/60-drover-*
+rm -rf /var/lib/apt/lists/*srv_e2e_repo* /srv/e2e /srv/herd-beacon /etc/motd.d /etc/apt/sources.list.d/e2e.list /var/lib/apt/lists/*e2e* /etc/sysctl.d/60-drover-*
 echo 7200 > /proc/sys/net/ipv4/tcp_keepalive_time
 mkdir /srv/e2e
 ";

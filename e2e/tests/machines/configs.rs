@@ -145,6 +145,7 @@ async fn a_secret_reaches_its_file_and_is_found_nowhere_else() {
 /// A repository with two versions of a package, made in the machine, as machines have no way out.
 const REPOSITORY: &str = r#"
 set -e
+export SOURCE_DATE_EPOCH=0
 mkdir -p /srv/e2e/repo && cd /srv/e2e/repo
 for version in 1.0 2.0; do
   mkdir -p hello/DEBIAN hello/usr/share/e2e-hello
