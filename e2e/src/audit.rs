@@ -1,5 +1,5 @@
-//! What happened, from the API server's own records: its audit log tells of each write in full, also of those that a watch
-//! never shows because the next one came too soon.
+//! What happened, from the API server's own records: its audit log tells of each write in full, also of those that a
+//! watch never shows because the next one came too soon.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -28,8 +28,8 @@ use crate::{
 /// The label of ConfigMaps and Secrets that a story makes.
 pub(crate) const LABEL: &str = "drover.dev/e2e";
 
-/// What the stories put on machines: beneath their folder, as units and packages of the name `e2e-…`, and what the samples
-/// put there.
+/// What the stories put on machines: beneath their folder, as units and packages of the name `e2e-…`, and what the
+/// samples put there.
 const MACHINE: &str = r"
 rm -f /srv/e2e/hold
 systemctl stop --quiet 'e2e-*.service'
@@ -39,7 +39,8 @@ for unit in e2e-*.service herd-beacon.service; do
 done
 systemctl daemon-reload
 dpkg --purge e2e-hello >/dev/null 2>&1
-rm -rf /var/lib/apt/lists/*srv_e2e_repo* /srv/e2e /srv/herd-beacon /etc/motd.d /etc/apt/sources.list.d/e2e.list /var/lib/apt/lists/*e2e* /etc/sysctl.d/60-drover-*
+rm -rf /srv/e2e /srv/herd-beacon /etc/motd.d /etc/sysctl.d/60-drover-* \
+  /etc/apt/sources.list.d/e2e.list /var/lib/apt/lists/*e2e*
 echo 7200 > /proc/sys/net/ipv4/tcp_keepalive_time
 mkdir /srv/e2e
 ";

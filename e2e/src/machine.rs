@@ -63,7 +63,7 @@ impl Machine {
         self.run(&format!("systemctl is-active '{unit}' || true")).await
     }
 
-    /// Ends the main process of a container at once, as the kernel's out-of-memory killer does. `container` is its id as
+    /// Ends the main process of a container at once, as the kernel does when memory is short. `container` is its id as
     /// a pod's status has it.
     pub async fn kill_container(&self, container: &str) {
         let id = container.strip_prefix("containerd://").expect("machines run containerd");

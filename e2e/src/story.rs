@@ -11,7 +11,7 @@ use crate::{
     diagnose::diagnose,
 };
 
-/// Tells a story: alone on the cluster, in other threads and processes too; on a fleet that is as if newly installed; and
+/// Tells a story: alone on the cluster, in all threads and processes; on a fleet that is as if newly installed; and
 /// leaving nothing behind, also when it fails. Then it says what was going on.
 pub async fn story(tell: impl AsyncFnOnce(&Fleet)) {
     let _turn = turn(&required(KUBECONFIG)).await;

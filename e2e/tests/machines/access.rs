@@ -107,8 +107,9 @@ async fn a_master_serves_an_agent_its_own_machine_and_nobody_else_anything() {
         let before = hosts.get(NODES[1]).await.unwrap();
         let active = before.status.clone().and_then(|status| status.active).unwrap();
         let report = json!({
-            "host": {"name": NODES[1], "uid": before.metadata.uid}, "generation": active.generation, "catalog": active.catalog,
-            "revisions": [], "outcome": "Failed", "resources": [], "duration_millis": 1, "boot_id": "forged", "agent_version": "0",
+            "host": {"name": NODES[1], "uid": before.metadata.uid},
+            "generation": active.generation, "catalog": active.catalog, "revisions": [],
+            "outcome": "Failed", "resources": [], "duration_millis": 1, "boot_id": "forged", "agent_version": "0",
         });
         let of_node_1 = token(fleet, "drover-agent", TOKEN_AUDIENCE, agent).await;
         let (status, body) = master.report(Some(&of_node_1), &report).await;

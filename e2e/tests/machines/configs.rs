@@ -59,7 +59,8 @@ async fn a_config_that_can_not_be_used_says_why_and_every_host_stays_as_it_is() 
         nothing_moved(fleet, &good).await;
 
         let greeting = json!([template("motd", "{{ data.greeting }} {{ data.password }}")]);
-        let needy = json!({"resources": greeting, "dataFrom": [{"configMapRef": {"name": "words"}}, {"secretRef": {"name": "keys"}}]});
+        let from = json!([{"configMapRef": {"name": "words"}}, {"secretRef": {"name": "keys"}}]);
+        let needy = json!({"resources": greeting, "dataFrom": from});
         let config = fleet.apply_node_config("base", needy).await;
         let why = fleet.refusal_of(&config, "MissingData").await;
         assert!(why.contains("ConfigMap words, which is not there"), "{why}");
@@ -113,8 +114,8 @@ async fn a_secret_reaches_its_file_and_is_found_nowhere_else() {
             assert_eq!(access, "600 root root");
         }
 
-        // Each way in which it could be quoted: a run that fails where the secret is written, and a template that fails on
-        // its value.
+        // Each way in which it could be quoted: a run that fails where the secret is written, and a template that fails
+        // on its value.
         let lost = json!({"name": "lost", "file": {
             "path": format!("{FOLDER}/nowhere/token"), "template": "password={{ data.password }}\n",
         }});

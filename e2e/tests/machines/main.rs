@@ -1,4 +1,5 @@
-//! What Drover promises, on real machines. Each test is a story: what a user does, and what is then so, seen from outside.
+//! What Drover promises, on real machines. Each test is a story: what a user does, and what is then so, seen from
+//! outside.
 //!
 //! The stories share one cluster. They take turns, and each leaves it as it was.
 

@@ -164,7 +164,9 @@ async fn a_paused_rollout_finishes_what_it_began_and_begins_nothing() {
     story(async |fleet| {
         hold::hold(fleet).await;
         let revision = fleet.configure("base", json!([hold::resource("pause")])).await;
-        fleet.roll("base", json!({"strategy": {"batches": [{"name": "canary", "size": 1}, {"size": 2}], "maxParallel": 2, "maxUnavailable": 2}})).await;
+        let batches = json!([{"name": "canary", "size": 1}, {"size": 2}]);
+        let strategy = json!({"batches": batches, "maxParallel": 2, "maxUnavailable": 2});
+        fleet.roll("base", json!({"strategy": strategy})).await;
         hold::is_held(fleet, "node-1", "pause").await;
         let begun = Record::start(fleet.api::<Host>(), "", |hosts| {
             let claimed = |host: &Host| host.status.as_ref().is_some_and(|status| status.claim.is_some());
@@ -173,7 +175,10 @@ async fn a_paused_rollout_finishes_what_it_began_and_begins_nothing() {
         .await;
 
         fleet.edit_rollout("base", json!({"paused": true})).await;
-        fleet.rollout_until("base", "about to pause", |status| status.message.as_ref().is_some_and(|message| message.contains("paused, finishes 1 under way"))).await;
+        let pausing = |status: &RolloutStatus| {
+            status.message.as_ref().is_some_and(|message| message.contains("paused, finishes 1 under way"))
+        };
+        fleet.rollout_until("base", "about to pause", pausing).await;
         hold::let_all_go(fleet).await;
         let paused = |status: &RolloutStatus| status.phase == Some(RolloutPhase::Paused);
         let counts = fleet.rollout_until("base", "Paused", paused).await.counts.unwrap();
