@@ -60,7 +60,8 @@ helm() { "$bin/helm" --kubeconfig "$KUBECONFIG" "$@"; }
 # install_product [HELM OPTION...]: the chart, into the cluster of KUBECONFIG; waits until all of it runs. A pod that runs
 # another build of the same tag is replaced.
 install_product() {
-  local stamp
+  local stamp before
+  before=$(kubectl -n drover-system get deployment drover-operator -o 'jsonpath={.spec.template.metadata.annotations.build}' 2>/dev/null || true)
   stamp=$(cat "$product/drover" "$product/drover-agent" | sha256sum | cut -c1-16)
   # The chart's crds/ folder is for the first installation; this is how an upgrade brings new ones.
   kubectl apply --server-side --force-conflicts -f "$repo/helm/drover/crds" >/dev/null
@@ -68,6 +69,8 @@ install_product() {
     --set operator.image.tag=dev --set agent.image.tag=dev --set operator.image.pullPolicy=Never --set agent.image.pullPolicy=Never \
     --set-string operator.podAnnotations.build="$stamp" --set-string agent.podAnnotations.build="$stamp" "$@" >/dev/null ||
     die "the chart could not be installed"
+  # The masters are the operator's, which sees the same tag as before.
+  if [[ -n $before && $before != "$stamp" ]]; then kubectl -n drover-system rollout restart deployment/drover-masters >/dev/null; fi
 }
 
 # wait_for_product: until the operator, the masters and all agents run.

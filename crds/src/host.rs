@@ -80,7 +80,7 @@ pub struct HostStatus {
     /// How the machine was before a Rollout came: what it gives back. Recorded before anything is changed.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub restore: Option<Restore>,
-    /// How the last run of each Rollout ended on this machine.
+    /// How the last run of each Rollout ended on this machine; the 16 newest.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["rollout".into()]))]
     pub runs: Vec<RunRecord>,

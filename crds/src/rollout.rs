@@ -40,7 +40,8 @@ pub struct RolloutSpec {
     /// machine at a time.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub strategy: Option<Strategy>,
-    /// How a machine is taken out of service before it changes. Left out: it stays in service.
+    /// How a machine is taken out of service before it changes, and given back after, on success and on failure: as it was,
+    /// so that a node that was cordoned before stays cordoned. Left out: it stays in service.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub disruption: Option<Disruption>,
     /// What must be seen before a machine counts as updated. Left out: the agent's report that it converged suffices.

@@ -25,6 +25,9 @@ const CORDONED: &str = "Cordoned";
 const DRAINED: &str = "Drained";
 const VERIFIED: &str = "Verified";
 
+/// Of how many Rollouts a host remembers how the last run ended.
+const MOST_RUNS: usize = 16;
+
 /// How often a drain, or a gate that was just asked for, is looked at again.
 const SOON: Duration = Duration::from_secs(2);
 /// How often something is looked at that is watched as well.
@@ -364,6 +367,9 @@ impl Subject<'_> {
             message: failure,
             finished_at: Time(self.now),
         });
+        // Rollouts come and go; what a host remembers of them is bounded.
+        status.runs.sort_by_key(|record| std::cmp::Reverse(record.finished_at.0));
+        status.runs.truncate(MOST_RUNS);
         status.runs.sort_by(|a, b| a.rollout.cmp(&b.rollout));
         for type_ in [CLAIMED, EXCLUDED, CORDONED, DRAINED] {
             condition::remove(&mut status.conditions, type_);
