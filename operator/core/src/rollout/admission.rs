@@ -97,7 +97,7 @@ fn candidate<'a, 'b>(
     }
 
     let batches = population::batches(&snapshot.rollout, members);
-    let open = |index: &usize| members[*index].standing.waits() || members[*index].standing == Standing::InFlight;
+    let open = |index: &usize| members[*index].standing.is_open();
     let Some((batch, indices)) = batches.iter().enumerate().find(|(_, indices)| indices.iter().any(open)) else {
         return Err(Hold::BusyWith { in_flight });
     };

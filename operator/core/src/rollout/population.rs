@@ -30,6 +30,11 @@ impl Standing {
     pub(super) fn waits(&self) -> bool {
         matches!(self, Self::Pending { .. } | Self::Settling)
     }
+
+    /// Whether the machine's batch is not done before it: it waits, or is under way.
+    pub(super) fn is_open(&self) -> bool {
+        self.waits() || *self == Self::InFlight
+    }
 }
 
 /// A machine of a Rollout.
@@ -158,7 +163,7 @@ pub(super) fn batches(rollout: &Rollout, members: &[Member<'_>]) -> Vec<Vec<usiz
     }
     let mut batch = batches.keys().next_back().copied().unwrap_or(0);
     for (index, member) in members.iter().enumerate() {
-        if member.touched.is_some() || !matches!(member.standing, Standing::Pending { .. } | Standing::Settling) {
+        if member.touched.is_some() || !member.standing.waits() {
             continue;
         }
         while batches.get(&batch).map_or(0, Vec::len) >= batch_size(rollout, batch, members.len()) {

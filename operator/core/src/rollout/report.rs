@@ -116,7 +116,7 @@ pub(super) fn under_way(
             failed: in_batch(batch, &Standing::Failed),
         })
         .collect();
-    let open = |index: &usize| members[*index].standing.waits() || members[*index].standing == Standing::InFlight;
+    let open = |index: &usize| members[*index].standing.is_open();
     let current = batches.iter().position(|batch| batch.iter().any(open)).map_or(batches.len(), |index| index + 1);
     status.failures = failures(snapshot, goal, members);
 

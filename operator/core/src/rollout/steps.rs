@@ -57,12 +57,9 @@ pub(super) fn next(snapshot: &Snapshot, entry: &InFlightHost, now: Timestamp) ->
     let Some(host) = entry_host(snapshot, entry) else {
         return Next::Wait(SOON);
     };
-    let status = host.status.clone().unwrap_or_default();
-    let Some(claim) = status.claim.clone() else {
+    let Some(subject) = Subject::of(snapshot, host, now) else {
         return hold(snapshot, host, entry, now);
     };
-    let node = population::node_of(snapshot, host);
-    let subject = Subject { snapshot, spec: &snapshot.rollout.spec, host, status, claim, node, now };
     match subject.claim.step {
         ClaimStep::Claim => subject.enter(subject.first_step()),
         ClaimStep::LeaveLoadBalancer => subject.leave_load_balancer(),
@@ -76,20 +73,9 @@ pub(super) fn next(snapshot: &Snapshot, entry: &InFlightHost, now: Timestamp) ->
 
 /// Gives the machine back now, whatever it is at.
 pub(super) fn give_back(snapshot: &Snapshot, entry: &InFlightHost, why: &str, now: Timestamp) -> Next {
-    let claim = entry_host(snapshot, entry).and_then(|host| host.status.as_ref()?.claim.as_ref());
-    match claim.map(|claim| claim.step) {
-        Some(ClaimStep::Restore) => next(snapshot, entry, now),
-        Some(_) => {
-            let Some(host) = entry_host(snapshot, entry) else {
-                return Next::Wait(SOON);
-            };
-            let status = host.status.clone().unwrap_or_default();
-            let Some(claim) = status.claim.clone() else {
-                return Next::Wait(SOON);
-            };
-            let node = population::node_of(snapshot, host);
-            Subject { snapshot, spec: &snapshot.rollout.spec, host, status, claim, node, now }.fail(why.to_owned())
-        }
+    match entry_host(snapshot, entry).and_then(|host| Subject::of(snapshot, host, now)) {
+        Some(subject) if subject.claim.step == ClaimStep::Restore => subject.restore(),
+        Some(subject) => subject.fail(why.to_owned()),
         // Admitted, and nothing done yet: the entry goes.
         None => {
             let mut status = snapshot.rollout.status.clone().unwrap_or_default();
@@ -127,7 +113,15 @@ fn hold(snapshot: &Snapshot, host: &Host, entry: &InFlightHost, now: Timestamp) 
     Next::Request(Request::WriteHost { host: entry.host.clone(), status: Box::new(status) })
 }
 
-impl Subject<'_> {
+impl<'a> Subject<'a> {
+    /// The machine, if it is claimed.
+    fn of(snapshot: &'a Snapshot, host: &'a Host, now: Timestamp) -> Option<Self> {
+        let status = host.status.clone()?;
+        let claim = status.claim.clone()?;
+        let node = population::node_of(snapshot, host);
+        Some(Self { snapshot, spec: &snapshot.rollout.spec, host, status, claim, node, now })
+    }
+
     fn first_step(&self) -> ClaimStep {
         if self.spec.excludes_from_load_balancers() { ClaimStep::LeaveLoadBalancer } else { self.after_load_balancer() }
     }
