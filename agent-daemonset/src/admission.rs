@@ -92,6 +92,7 @@ mod tests {
             revisions: vec![RevisionRef { node_config: "base".into(), revision: revision.into() }],
             interval_seconds,
             resources: vec![],
+            reboot: None,
             digest: Digest::of(b""),
         }
         .seal()

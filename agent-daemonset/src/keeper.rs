@@ -195,7 +195,7 @@ impl<'a> Keeper<'a> {
         // Opened anew for each run: connections to systemd are not kept for hours.
         let host = LocalHost::open(&self.root, true).map_err(drover_apply::StateError::from)?;
         let stop = || *self.stopping.borrow();
-        let run = Run { host: &host, state: self.state, mode: Mode::Apply, stop: &stop };
+        let run = Run { host: &host, state: self.state, mode: Mode::Apply, differences: false, stop: &stop };
         let result = run.apply(catalog).await?;
         if !result.interrupted {
             self.memory.end_run()?;

@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use drover_apply::{LocalHost, Mode, Run, StateDir};
-use drover_catalog::{Catalog, Outcome, Report, ResourceStatus};
+use drover_catalog::{Catalog, Outcome, Report, ResourceStatus, Totals};
 use tokio::sync::watch;
 
 use crate::{
@@ -50,7 +50,7 @@ pub(crate) async fn run(options: ApplyOptions) -> anyhow::Result<Exit> {
     let signals = Signals::listen().context("could not listen for signals")?;
     let host = LocalHost::open(&options.root, is_booted(&options.root))?;
     let started = Instant::now();
-    let run = Run { host: &host, state: &state, mode, stop: &|| *stopping.borrow() };
+    let run = Run { host: &host, state: &state, mode, differences: options.noop, stop: &|| *stopping.borrow() };
     let result = tokio::select! {
         result = run.apply(&catalog) => result?,
         () = signals.watch(stop) => return Ok(Exit::Failed),
@@ -93,38 +93,40 @@ fn read(path: &Path) -> anyhow::Result<Catalog> {
 fn exit(report: &Report) -> Exit {
     match report.outcome {
         Outcome::Failed => Exit::Failed,
-        Outcome::Converged if report.count(ResourceStatus::Changed) > 0 => Exit::Changed,
+        Outcome::Converged if report.totals.changed + report.totals.corrected + report.totals.pending > 0 => {
+            Exit::Changed
+        }
         Outcome::Converged => Exit::Ok,
     }
 }
 
 /// What is not unchanged, a line each, and the counts.
 fn table(report: &Report, mode: Mode) -> String {
-    let rows = report.resources.iter().filter(|r| r.status != ResourceStatus::Unchanged);
+    let rows = report.resources.iter();
     let width = rows.clone().map(|r| r.id.as_str().len()).max().unwrap_or(0);
     let mut text = String::new();
     for row in rows {
         // Writing to a String does not fail.
         let _ = writeln!(text, "{:<9} {:<width$}  {}", word(row.status, mode), row.id.as_str(), row.message);
     }
-    let count = |status| report.count(status);
-    let _ = write!(
-        text,
-        "{} {}, {} unchanged, {} deferred, {} failed, {} skipped",
-        count(ResourceStatus::Changed),
-        if mode == Mode::Noop { "would change" } else { "changed" },
-        count(ResourceStatus::Unchanged),
-        count(ResourceStatus::Deferred),
-        count(ResourceStatus::Failed),
-        count(ResourceStatus::Skipped),
-    );
+    let Totals { unchanged, changed, corrected, pending, failed, skipped, deferred, flapping: _ } = report.totals;
+    let done = match mode {
+        Mode::Noop => format!("{pending} would change"),
+        Mode::Apply => {
+            let seldom = [(corrected, "corrected"), (pending, "differ")]
+                .map(|(count, word)| if count > 0 { format!(", {count} {word}") } else { String::new() });
+            format!("{changed} changed{}", seldom.concat())
+        }
+    };
+    let _ = write!(text, "{done}, {unchanged} unchanged, {deferred} deferred, {failed} failed, {skipped} skipped");
     text
 }
 
 fn word(status: ResourceStatus, mode: Mode) -> &'static str {
     match status {
         ResourceStatus::Unchanged => "unchanged",
-        ResourceStatus::Changed if mode == Mode::Noop => "would be",
+        ResourceStatus::Pending if mode == Mode::Noop => "would be",
+        ResourceStatus::Pending => "differs",
         ResourceStatus::Changed => "changed",
         ResourceStatus::Failed => "FAILED",
         ResourceStatus::Skipped => "skipped",

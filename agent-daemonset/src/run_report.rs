@@ -1,22 +1,32 @@
 //! The report of a run, and whether a master needs to hear of it.
 
-use std::{path::Path, time::Duration};
+use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use drover_apply::{RunError, RunResult, facts};
-use drover_catalog::{Catalog, Outcome, Report, ResourceReport, ResourceStatus};
+use drover_catalog::{Catalog, Outcome, Report, ResourceReport, ResourceStatus, Totals};
 
 /// What a run did, for the masters.
 pub(crate) fn of_run(catalog: &Catalog, result: RunResult, took: Duration, root: &Path) -> Report {
-    let good = |r: &ResourceReport| !matches!(r.status, ResourceStatus::Failed | ResourceStatus::Skipped);
-    let outcome = if result.resources.iter().all(good) { Outcome::Converged } else { Outcome::Failed };
+    let RunResult { resources, differences: _, reboot_required, interrupted: _ } = result;
+    let mut totals = Totals::default();
+    let mut millis_by_type: BTreeMap<String, u64> = BTreeMap::new();
+    for resource in &resources {
+        totals.add(resource);
+        *millis_by_type.entry(resource.type_name.clone()).or_default() += resource.millis;
+    }
+    let outcome = if totals.failed + totals.skipped == 0 { Outcome::Converged } else { Outcome::Failed };
+    let is_news = |r: &ResourceReport| r.status != ResourceStatus::Unchanged || r.flapping;
     Report {
         host: catalog.host.clone(),
         generation: catalog.generation,
         catalog: catalog.digest.clone(),
         revisions: catalog.revisions.clone(),
         outcome,
-        resources: result.resources,
+        totals,
+        resources: resources.into_iter().filter(is_news).collect(),
+        millis_by_type,
         duration_millis: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+        reboot_required,
         boot_id: facts::boot_id(root),
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
     }
@@ -25,13 +35,11 @@ pub(crate) fn of_run(catalog: &Catalog, result: RunResult, took: Duration, root:
 /// A run that could not go on: all its resources stand still, for the same reason.
 pub(crate) fn of_failed_run(catalog: &Catalog, error: &RunError, took: Duration, root: &Path) -> Report {
     let message: String = error.to_string().chars().take(250).collect();
-    let still = |id: &drover_catalog::ResourceId| ResourceReport {
-        id: id.clone(),
-        status: ResourceStatus::Skipped,
-        message: message.clone(),
+    let still = |resource: &drover_catalog::Resource| {
+        ResourceReport::new(resource.id.clone(), &resource.type_name, ResourceStatus::Skipped, message.clone())
     };
-    let resources = catalog.resources.iter().map(|resource| still(&resource.id)).collect();
-    let report = of_run(catalog, RunResult { resources, interrupted: false }, took, root);
+    let resources = catalog.resources.iter().map(still).collect();
+    let report = of_run(catalog, RunResult { resources, ..RunResult::default() }, took, root);
     Report { outcome: Outcome::Failed, ..report }
 }
 
@@ -39,12 +47,19 @@ pub(crate) fn of_failed_run(catalog: &Catalog, error: &RunError, took: Duration,
 /// are those that fail as before.
 pub(crate) fn is_news(report: &Report, before: Option<&Report>) -> bool {
     let Some(before) = before else { return true };
-    let timeless = |report: &Report| Report { duration_millis: 0, resources: Vec::new(), ..report.clone() };
-    let troubles = |report: &Report| -> Vec<ResourceReport> {
-        let quiet = |r: &&ResourceReport| matches!(r.status, ResourceStatus::Unchanged | ResourceStatus::Changed);
-        report.resources.iter().filter(|r| !quiet(r)).cloned().collect()
+    let timeless = |report: &Report| Report {
+        duration_millis: 0,
+        millis_by_type: BTreeMap::new(),
+        totals: Totals::default(),
+        resources: Vec::new(),
+        ..report.clone()
     };
-    report.count(ResourceStatus::Changed) > 0
+    let troubles = |report: &Report| -> Vec<ResourceReport> {
+        let changed = |r: &&ResourceReport| r.status == ResourceStatus::Changed;
+        let timeless = |r: &ResourceReport| ResourceReport { millis: 0, ..r.clone() };
+        report.resources.iter().filter(|r| !changed(r)).map(timeless).collect()
+    };
+    report.totals.changed + report.totals.corrected > 0
         || timeless(report) != timeless(before)
         || troubles(report) != troubles(before)
 }
@@ -62,24 +77,24 @@ mod tests {
             revisions: vec![],
             interval_seconds: 60,
             resources: vec![],
+            reboot: None,
             digest: Digest::of(b""),
         };
-        let resource = |(name, status, message): &(&str, ResourceStatus, &str)| ResourceReport {
-            id: ResourceId::new("base", name),
-            status: *status,
-            message: (*message).to_owned(),
+        let resource = |(name, status, message): &(&str, ResourceStatus, &str)| {
+            ResourceReport::new(ResourceId::new("base", name), "file", *status, (*message).to_owned())
         };
-        let result = RunResult { resources: rows.iter().map(resource).collect(), interrupted: false };
+        let result = RunResult { resources: rows.iter().map(resource).collect(), ..RunResult::default() };
         of_run(&catalog, result, Duration::from_millis(7), Path::new("/"))
     }
 
     #[test]
     fn a_skipped_or_failed_resource_fails_the_run() {
-        use ResourceStatus::{Changed, Deferred, Failed, Skipped, Unchanged};
+        use ResourceStatus::{Changed, Deferred, Failed, Pending, Skipped, Unchanged};
         for (status, outcome) in [
             (Unchanged, Outcome::Converged),
             (Changed, Outcome::Converged),
             (Deferred, Outcome::Converged),
+            (Pending, Outcome::Converged),
             (Failed, Outcome::Failed),
             (Skipped, Outcome::Failed),
         ] {

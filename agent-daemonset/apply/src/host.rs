@@ -9,6 +9,7 @@ pub(crate) mod memory;
 
 use std::{collections::BTreeMap, io, path::PathBuf, time::Duration};
 
+use drover_catalog::{Digest, Sensitive};
 pub use local::LocalHost;
 pub(crate) use local::Tree;
 use thiserror::Error;
@@ -22,12 +23,34 @@ pub trait Host {
     /// The content of a regular file. `None` where nothing is.
     fn read_file(&self, path: &str) -> Result<Option<Vec<u8>>, HostError>;
 
+    /// What a symbolic link says. `None` where none is.
+    fn read_link(&self, path: &str) -> Result<Option<String>, HostError>;
+
+    /// The names in a directory, sorted. `None` where none is.
+    fn list_directory(&self, path: &str) -> Result<Option<Vec<String>>, HostError>;
+
     /// Puts a file in place of whatever file or symbolic link is there, at once: a reader sees the old one or the new
     /// one, and the new one has its owner and mode from the start. It is on disk when this returns.
-    fn write_file(&self, path: &str, content: &[u8], access: Access) -> Result<(), HostError>;
+    ///
+    /// `validate` is a command that must succeed first; `%` in its arguments stands for the path of the new file, which
+    /// nobody knows yet.
+    async fn write_file(
+        &self,
+        path: &str,
+        content: &[u8],
+        access: Access,
+        validate: Option<&[String]>,
+    ) -> Result<(), HostError>;
+
+    /// Puts a symbolic link in place of whatever file or symbolic link is there, at once.
+    fn write_link(&self, path: &str, target: &str) -> Result<(), HostError>;
 
     /// Removes a file or a symbolic link. Nothing there is fine.
     fn remove_file(&self, path: &str) -> Result<(), HostError>;
+
+    /// Removes whatever is at a path, a directory with all that is in it; symbolic links are never followed. Nothing there
+    /// is fine.
+    fn remove_tree(&self, path: &str) -> Result<(), HostError>;
 
     /// Makes a directory, whose parent must be there.
     fn make_directory(&self, path: &str, access: Access) -> Result<(), HostError>;
@@ -51,7 +74,21 @@ pub trait Host {
     /// Sets a kernel parameter in the running kernel, by its path below `/proc/sys`.
     fn set_kernel_parameter(&self, path: &str, value: &str) -> Result<(), HostError>;
 
-    /// Runs a command to its end, without standard input. Ended with all its children when it takes too long, or when
+    /// Notes that the machine must reboot, until it has.
+    fn require_reboot(&self, reason: &str) -> Result<(), HostError>;
+
+    /// Why the machine must reboot, as was noted since it booted.
+    fn reboot_reasons(&self) -> Result<Vec<String>, HostError>;
+
+    /// Fetches a file from a URL, in place of whatever file or symbolic link is there, once its SHA-256 is right; as
+    /// [`Host::write_file`] otherwise.
+    async fn download(&self, download: &Download<'_>) -> Result<(), HostError>;
+
+    /// Unpacks an archive that is a file of the machine into a directory; see [`ArchiveSpec`](drover_catalog::ArchiveSpec).
+    /// Returns the paths of the files that it holds, relative to the directory, with their sizes.
+    async fn unpack(&self, unpack: &Unpack<'_>) -> Result<Vec<(String, u64)>, HostError>;
+
+    /// Runs a command to its end. Ended with all its children when it takes too long, or when
     /// the future is dropped.
     async fn run(&self, command: &Command) -> Result<CommandOutput, HostError>;
 
@@ -103,17 +140,53 @@ pub struct Access {
     pub group: u32,
 }
 
+/// A file from a URL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Download<'a> {
+    /// Where it is.
+    pub url: &'a str,
+    /// Its SHA-256.
+    pub sha256: &'a Digest,
+    /// Where it goes.
+    pub path: &'a str,
+    /// Who may do what with it.
+    pub access: Access,
+    /// How long it may take.
+    pub timeout: Duration,
+}
+
+/// An archive that is to be unpacked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unpack<'a> {
+    /// The archive, a file of the machine.
+    pub archive: &'a str,
+    /// The directory.
+    pub into: &'a str,
+    /// So many leading parts of each path are left out.
+    pub strip_components: u32,
+    /// The owner of all that is unpacked.
+    pub user: u32,
+    /// Its group.
+    pub group: u32,
+}
+
 /// A command on the machine.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Command {
     /// The program, looked up in [`Command::PATH`] if it has no slash, and its arguments.
     pub argv: Vec<String>,
     /// Its whole environment, beside `PATH`, which it may override.
-    pub environment: BTreeMap<String, String>,
+    pub environment: BTreeMap<String, Sensitive>,
     /// The working directory; else the root.
     pub cwd: Option<String>,
     /// How long it may take.
     pub timeout: Duration,
+    /// The user and the group that it runs as; else root.
+    pub user: Option<(u32, u32)>,
+    /// Its umask; else `0o022`.
+    pub umask: Option<u32>,
+    /// Its standard input; else nothing. The place for secrets: others can see arguments.
+    pub stdin: Option<Sensitive>,
 }
 
 impl Command {
@@ -122,7 +195,12 @@ impl Command {
 
     /// A command with nothing in its environment but `PATH`.
     pub fn new<const N: usize>(argv: [&str; N], timeout: Duration) -> Self {
-        Self { argv: argv.map(str::to_owned).to_vec(), environment: BTreeMap::new(), cwd: None, timeout }
+        Self::of(argv.map(str::to_owned).to_vec(), timeout)
+    }
+
+    /// The same, for arguments that are not known beforehand.
+    pub fn of(argv: Vec<String>, timeout: Duration) -> Self {
+        Self { argv, environment: BTreeMap::new(), cwd: None, timeout, user: None, umask: None, stdin: None }
     }
 
     /// The program's name, which is all that messages may show: arguments can hold secrets.
@@ -215,6 +293,32 @@ pub enum HostError {
         path: PathBuf,
         /// What the system said.
         source: io::Error,
+    },
+    /// A new file did not pass its validation, and was not put in place.
+    #[error("the new {path} was refused by {program}, and the old one stays: {failure}")]
+    Invalid {
+        /// Which file.
+        path: PathBuf,
+        /// The program that validates it.
+        program: String,
+        /// Its exit code, and the end of its standard error.
+        failure: String,
+    },
+    /// A file could not be fetched, or is not the one that was asked for.
+    #[error("could not fetch {url}: {why}")]
+    Download {
+        /// From where.
+        url: String,
+        /// Why, and what to do.
+        why: String,
+    },
+    /// An archive could not be unpacked.
+    #[error("could not unpack {archive}: {why}")]
+    Archive {
+        /// Which archive.
+        archive: String,
+        /// Why, and what to do.
+        why: String,
     },
     /// There is something else than a file.
     #[error("{path} is {found}, which is never replaced by {wanted}; move it away or choose another path")]

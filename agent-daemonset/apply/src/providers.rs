@@ -4,25 +4,37 @@
 //! change comes out, in words that people read and that never hold content. Order, `require` and `notify` are the
 //! engine's.
 
+mod archive;
+mod authorized_keys;
+mod command;
 mod directory;
-mod exec;
+mod download;
+mod edit;
 mod file;
-mod package;
+mod group;
+mod module;
+mod mount;
+pub(crate) mod package;
+mod reboot;
 mod service;
+mod swap;
+mod symlink;
 mod sysctl;
+mod user;
 
 use std::fmt::Display;
 
+use drover_catalog::PropertyEvent;
 use thiserror::Error;
 
 use crate::host::{Access, Host, HostError};
 
-/// What one resource type means on a machine.
+/// What one part of a resource means on a machine.
 pub(crate) trait Provider {
     /// What matters of the machine's present state.
     type Observed;
-    /// One thing that must change. Its `Display` is a few words for people, and names no content.
-    type Change: Display;
+    /// One thing that must change.
+    type Change: Change;
 
     /// Looks at the machine, and changes nothing. `notified`: a change elsewhere announced itself to this resource.
     async fn observe(&self, host: &impl Host, notified: bool) -> Result<Self::Observed, ProviderError>;
@@ -32,6 +44,45 @@ pub(crate) trait Provider {
 
     /// Changes it.
     async fn apply(&self, host: &impl Host, changes: &[Self::Change]) -> Result<(), ProviderError>;
+
+    /// The content that the changes replace or remove, for diffs and backups; asked before they are applied. `None` where
+    /// they are about no content.
+    fn contents(&self, _host: &impl Host, _changes: &[Self::Change]) -> Result<Option<Contents>, ProviderError> {
+        Ok(None)
+    }
+
+    /// Whether these changes make a notification needless: a service that starts has read everything new.
+    fn absorbs_notification(&self, _changes: &[Self::Change]) -> bool {
+        false
+    }
+}
+
+/// One thing that must change. Its `Display` is a few words for people, and names no content.
+pub(crate) trait Change: Display {
+    /// The property and its values, for the report. No value that is content.
+    fn event(&self) -> PropertyEvent;
+}
+
+/// A property event without values.
+pub(crate) fn event(property: &str) -> PropertyEvent {
+    PropertyEvent { property: property.to_owned(), previous: None, desired: None }
+}
+
+/// A property event with values.
+pub(crate) fn event_of(property: &str, previous: Option<String>, desired: Option<String>) -> PropertyEvent {
+    PropertyEvent { property: property.to_owned(), previous, desired }
+}
+
+/// The content of a file before and after a change.
+pub(crate) struct Contents {
+    /// Which file.
+    pub(crate) path: String,
+    /// What is there; `None` where nothing is.
+    pub(crate) before: Option<Vec<u8>>,
+    /// Whether others than its owner and group may read what is there.
+    pub(crate) public: bool,
+    /// What will be there; `None` where nothing will be.
+    pub(crate) after: Option<Vec<u8>>,
 }
 
 /// Why a resource could not be made what it must be.

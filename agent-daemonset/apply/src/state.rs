@@ -3,11 +3,16 @@
 //! Only root may look into it, and each file in it is replaced at once, so a kill at any moment leaves the old one or
 //! the new one. What is remembered is the business of whoever writes it: [`Pending`] here, the agent for its own.
 
+mod applied;
+mod backups;
 mod pending;
 
 use std::{io, os::fd::OwnedFd, path::Path};
 
+pub use applied::Applied;
+pub use backups::Backups;
 pub use pending::Pending;
+use serde::de::DeserializeOwned;
 use thiserror::Error;
 
 use crate::host::{Access, HostError, Tree};
@@ -32,6 +37,19 @@ impl StateDir {
     /// A file's content. `None` where there is none.
     pub fn read(&self, name: &str) -> Result<Option<Vec<u8>>, StateError> {
         Ok(self.tree.read_file(&self.path(name))?)
+    }
+
+    /// A file's content, as JSON. `None` where there is none.
+    pub fn read_json<T: DeserializeOwned>(&self, name: &'static str) -> Result<Option<T>, StateError> {
+        let Some(text) = self.read(name)? else { return Ok(None) };
+        serde_json::from_slice(&text)
+            .map(Some)
+            .map_err(|error| StateError::Damaged { name, source: io::Error::from(error) })
+    }
+
+    /// The copies of what was replaced.
+    pub fn backups(&self) -> Backups<'_> {
+        Backups::new(self)
     }
 
     /// Writes a file that only root can read; it is on disk when this returns.

@@ -7,17 +7,22 @@
 mod catalog;
 mod digest;
 mod facts;
+mod part;
 mod report;
+mod resource;
 mod sensitive;
 
-pub use catalog::{
-    Catalog, DirectorySpec, ExecSpec, FileSpec, HostIdentity, PackageSpec, PackageState, Resource, ResourceId,
-    ResourceKind, RevisionRef, ServiceSpec, ServiceState, SysctlSpec,
-};
+pub use catalog::{Catalog, HostIdentity, RevisionRef};
 pub use digest::Digest;
 pub use facts::{Facts, Memory, Networking, Os, Processors};
-pub use report::{Outcome, Report, ResourceReport, ResourceStatus};
-pub use sensitive::Sensitive;
+pub use part::{
+    ArchiveSpec, AuthorizedKeysSpec, CommandSpec, DirectorySpec, DownloadSpec, Edit, EditSpec, FileSpec, Finish,
+    GroupSpec, ModuleSpec, MountSpec, Ownership, PackageSpec, PackageState, Part, Place, Presence, RebootSpec,
+    ServiceSpec, ServiceState, SwapSpec, SymlinkSpec, SysctlSpec, UserSpec,
+};
+pub use report::{Outcome, PropertyEvent, Report, ResourceReport, ResourceStatus, Totals};
+pub use resource::{Claim, Disruption, DriftMode, Origin, Resource, ResourceId};
+pub use sensitive::{Sensitive, SensitiveBytes};
 
 /// The paths of a master's HTTPS interface. All want `Authorization: Bearer TOKEN`.
 pub mod routes {

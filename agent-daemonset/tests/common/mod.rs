@@ -7,39 +7,38 @@ pub(crate) mod master;
 use std::{path::Path, process::Command};
 
 use drover_catalog::{
-    Catalog, Digest, ExecSpec, FileSpec, HostIdentity, Resource, ResourceId, ResourceKind, RevisionRef, Sensitive,
+    Catalog, CommandSpec, Digest, FileSpec, HostIdentity, Part, Resource, ResourceId, RevisionRef, Sensitive,
+    SensitiveBytes,
 };
 
 pub(crate) fn id(name: &str) -> ResourceId {
     ResourceId::new("base", name)
 }
 
-pub(crate) fn resource(name: &str, kind: ResourceKind, notify: &[&str]) -> Resource {
-    Resource { id: id(name), kind, require: vec![], notify: notify.iter().copied().map(id).collect() }
+pub(crate) fn resource(name: &str, part: Part, notify: &[&str]) -> Resource {
+    Resource { notify: notify.iter().copied().map(id).collect(), ..Resource::new(id(name), "test", vec![part]) }
 }
 
-pub(crate) fn file(path: &str, content: &str) -> ResourceKind {
+pub(crate) fn file(path: &str, content: &str) -> Part {
     let owner = rustix::process::geteuid().as_raw().to_string();
     let group = rustix::process::getegid().as_raw().to_string();
-    ResourceKind::File(FileSpec {
+    Part::File(FileSpec {
         path: path.into(),
-        content: Some(Sensitive::new(content)),
+        content: Some(SensitiveBytes::new(content)),
         mode: 0o644,
         owner,
         group,
+        validate: None,
     })
 }
 
-pub(crate) fn exec(argv: &[&str], refresh_only: bool) -> ResourceKind {
-    ResourceKind::Exec(ExecSpec {
+pub(crate) fn exec(argv: &[&str], refresh_only: bool) -> Part {
+    Part::Command(CommandSpec {
         argv: argv.iter().copied().map(str::to_owned).collect(),
-        creates: None,
-        unless: None,
-        only_if: None,
         refresh_only,
-        cwd: None,
-        environment: [("TOKEN".to_owned(), "hunter2".to_owned())].into(),
+        environment: [("TOKEN".to_owned(), Sensitive::new("hunter2"))].into(),
         timeout_seconds: 60,
+        ..CommandSpec::default()
     })
 }
 
@@ -50,6 +49,7 @@ pub(crate) fn catalog(generation: i64, resources: Vec<Resource>) -> Catalog {
         revisions: vec![RevisionRef { node_config: "base".into(), revision: format!("base-{generation}") }],
         interval_seconds: 3600,
         resources,
+        reboot: None,
         digest: Digest::of(b""),
     }
     .seal()

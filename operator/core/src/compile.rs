@@ -18,7 +18,7 @@ mod template;
 
 use std::collections::BTreeMap;
 
-use drover_catalog::{Catalog, Digest, Facts, HostIdentity, Resource, ResourceId, ResourceKind, RevisionRef};
+use drover_catalog::{Catalog, Claim, Digest, Facts, HostIdentity, Part, Resource, ResourceId, RevisionRef};
 use drover_crds::NodeConfigResource;
 
 use self::template::Templates;
@@ -176,9 +176,9 @@ pub fn compile(subject: &Subject, revisions: &[(RevisionRef, &Content)]) -> Resu
         let templates = Templates::new(facts, &content.data, node_name, labels);
         resources.extend(node_config(&revision.node_config, &content.resources, &templates, &mut room)?);
     }
-    claims(resources.iter().map(|resource| (&resource.id, &resource.kind))).map_err(|(claim, first, second)| {
-        CompileError::Claimed { claim, first: first.clone(), second: second.clone() }
-    })?;
+    claims(resources.iter().map(|resource| (&resource.id, resource.parts.as_slice()))).map_err(
+        |(claim, first, second)| CompileError::Claimed { claim, first: first.clone(), second: second.clone() },
+    )?;
 
     let interval = revisions.iter().map(|(_, content)| content.interval_seconds).min();
     Catalog {
@@ -187,6 +187,7 @@ pub fn compile(subject: &Subject, revisions: &[(RevisionRef, &Content)]) -> Resu
         revisions: revisions.iter().map(|(revision, _)| revision.clone()).collect(),
         interval_seconds: interval.unwrap_or(DEFAULT_INTERVAL_SECONDS),
         resources,
+        reboot: None,
         digest: Digest::of(b""),
     }
     .seal()
@@ -197,12 +198,12 @@ pub fn compile(subject: &Subject, revisions: &[(RevisionRef, &Content)]) -> Resu
 /// templates and the names they start from. Whether a template finds its facts and data shows for a host only.
 pub fn check(resources: &[NodeConfigResource]) -> Result<(), CompileError> {
     let ordered = order::order(resources, str::to_owned)?;
-    let mut kinds = Vec::with_capacity(ordered.len());
+    let mut lowered = Vec::with_capacity(ordered.len());
     for resource in ordered.into_iter().map(|i| &resources[i]) {
         let render = |template: &str| template::check(template).map(|()| String::new());
-        kinds.push((&resource.name, resource::resolve(resource, &resource.name, render)?));
+        lowered.push((&resource.name, resource::lower(resource, &resource.name, render)?.parts));
     }
-    claims(kinds.iter().map(|(name, kind)| (*name, kind))).map_err(|(claim, first, second)| {
+    claims(lowered.iter().map(|(name, parts)| (*name, parts.as_slice()))).map_err(|(claim, first, second)| {
         CompileError::ClaimedTwice { claim, first: first.clone(), second: second.clone() }
     })
 }
@@ -226,24 +227,36 @@ fn node_config(
     let ordered = order::order(resources, |resource| id(resource).to_string())?;
     let mut one = |resource: &NodeConfigResource| {
         let id = id(&resource.name);
-        let kind = resource::resolve(resource, id.as_str(), |template| templates.render(template))?;
-        if let ResourceKind::File(file) = &kind {
+        let lowered = resource::lower(resource, id.as_str(), |template| templates.render(template))?;
+        for part in &lowered.parts {
+            let Part::File(file) = part else { continue };
             let bytes = file.content.as_ref().map_or(0, |content| content.expose().len());
             let too_large = || CompileError::TooLarge { resource: id.to_string() };
             *room = room.checked_sub(bytes).ok_or_else(too_large)?;
         }
-        Ok(Resource { id, kind, require: ids(&resource.require), notify: ids(&resource.notify) })
+        let resource::Lowered { type_name, parts, finish } = lowered;
+        Ok(Resource {
+            finish,
+            require: ids(&resource.require),
+            notify: ids(&resource.notify),
+            ..Resource::new(id, type_name, parts)
+        })
     };
     ordered.into_iter().map(|i| one(&resources[i])).collect()
 }
 
-/// The first thing that two resources claim, with both of them.
-fn claims<'a, N>(resources: impl Iterator<Item = (&'a N, &'a ResourceKind)>) -> Result<(), (String, &'a N, &'a N)> {
-    let mut taken = BTreeMap::new();
-    for (name, kind) in resources {
-        let Some(claim) = kind.claim() else { continue };
-        if let Some(first) = taken.insert(claim.clone(), name) {
-            return Err((claim, first, name));
+/// The first thing that two resources claim, with both of them. The parts of one resource get along.
+fn claims<'a, N>(resources: impl Iterator<Item = (&'a N, &'a [Part])>) -> Result<(), (String, &'a N, &'a N)> {
+    let mut taken: BTreeMap<String, Vec<(Claim, usize, &'a N)>> = BTreeMap::new();
+    for (number, (name, parts)) in resources.enumerate() {
+        for claim in parts.iter().filter_map(Part::claim) {
+            let others = taken.entry(claim.thing.clone()).or_default();
+            if let Some((_, _, first)) =
+                others.iter().find(|(other, theirs, _)| *theirs != number && claim.conflicts_with(other))
+            {
+                return Err((claim.to_string(), first, name));
+            }
+            others.push((claim, number, name));
         }
     }
     Ok(())

@@ -70,8 +70,8 @@ pub(crate) fn facts(host: &HostView, facts: FactsBrief) -> Option<Write> {
 
 /// A report, when it tells news.
 pub(crate) fn report(host: &HostView, report: &Report, now: Timestamp) -> Option<Write> {
-    let changed = report.count(ResourceStatus::Changed);
-    let failed = report.count(ResourceStatus::Failed);
+    let changed = report.totals.changed + report.totals.corrected;
+    let failed = report.totals.failed;
     let converged = report.outcome == Outcome::Converged && failed == 0;
     let known = host.active.as_ref();
     let text = |text: &str| Some(clean(text)).filter(|text| !text.is_empty());
@@ -84,9 +84,9 @@ pub(crate) fn report(host: &HostView, report: &Report, now: Timestamp) -> Option
             .map(|r| Assignment { node_config: r.node_config.clone(), revision: r.revision.clone() })
             .collect(),
         converged,
-        resources: count(report.resources.len()),
-        changed: count(changed),
-        failed: count(failed),
+        resources: number(report.totals.resources()),
+        changed: number(changed),
+        failed: number(failed),
         message: text(&words(report, if converged { ResourceStatus::Changed } else { ResourceStatus::Failed })),
         last_change_time: if changed > 0 {
             Some(Time(now))
@@ -189,7 +189,7 @@ fn shorten(text: &str, bytes: usize) -> &str {
     &text[..end]
 }
 
-fn count(number: usize) -> i32 {
+fn number(number: u32) -> i32 {
     i32::try_from(number).unwrap_or(i32::MAX)
 }
 
@@ -289,18 +289,22 @@ mod tests {
     }
 
     fn told(outcome: Outcome, resources: &[(&str, ResourceStatus, &str)]) -> Report {
-        let one = |(name, status, message): &(&str, ResourceStatus, &str)| ResourceReport {
-            id: ResourceId::new("base", name),
-            status: *status,
-            message: (*message).to_owned(),
+        let one = |(name, status, message): &(&str, ResourceStatus, &str)| {
+            ResourceReport::new(ResourceId::new("base", name), "file", *status, (*message).to_owned())
         };
+        let resources: Vec<ResourceReport> = resources.iter().map(one).collect();
+        let mut totals = drover_catalog::Totals::default();
+        resources.iter().for_each(|resource| totals.add(resource));
         Report {
+            totals,
+            millis_by_type: std::collections::BTreeMap::new(),
+            reboot_required: vec![],
             host: view().identity,
             generation: 3,
             catalog: Digest::of(b"catalog"),
             revisions: vec![RevisionRef { node_config: "base".into(), revision: "base-1".into() }],
             outcome,
-            resources: resources.iter().map(one).collect(),
+            resources,
             duration_millis: 5,
             boot_id: "boot".into(),
             agent_version: String::new(),

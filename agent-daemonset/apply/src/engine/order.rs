@@ -48,6 +48,9 @@ pub(super) fn check(resources: &[Resource]) -> Result<(), OrderError> {
                 return Err(OrderError::WrongWayRound { first: required.clone(), second: resource.id.clone() });
             }
         }
+        for notified in &resource.notify_at_end {
+            place(resource, notified)?;
+        }
         for notified in &resource.notify {
             if place(resource, notified)? <= here {
                 return Err(OrderError::WrongWayRound { first: resource.id.clone(), second: notified.clone() });
@@ -59,23 +62,15 @@ pub(super) fn check(resources: &[Resource]) -> Result<(), OrderError> {
 
 #[cfg(test)]
 mod tests {
-    use drover_catalog::{DirectorySpec, ResourceKind};
-
     use super::*;
 
     /// Each row is `id`, what it requires, what it notifies.
     fn check_rows(rows: &[(&str, &[&str], &[&str])], expected: &str) {
         let id = |name: &str| ResourceId::new("c", name);
         let resource = |(name, require, notify): &(&str, &[&str], &[&str])| Resource {
-            id: id(name),
-            kind: ResourceKind::Directory(DirectorySpec {
-                path: format!("/{name}"),
-                mode: 0o755,
-                owner: "root".into(),
-                group: "root".into(),
-            }),
             require: require.iter().copied().map(id).collect(),
             notify: notify.iter().copied().map(id).collect(),
+            ..Resource::new(id(name), "file", vec![])
         };
         let resources: Vec<Resource> = rows.iter().map(resource).collect();
         assert_eq!(check(&resources).err().map_or_else(String::new, |error| error.to_string()), expected);

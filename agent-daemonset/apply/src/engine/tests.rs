@@ -3,7 +3,10 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
-use drover_catalog::{Digest, DirectorySpec, ExecSpec, FileSpec, HostIdentity, Sensitive, ServiceSpec, ServiceState};
+use drover_catalog::{
+    CommandSpec, Digest, DirectorySpec, FileSpec, HostIdentity, Part, Presence, Resource, ResourceId, SensitiveBytes,
+    ServiceSpec, ServiceState,
+};
 use futures::executor::block_on;
 
 use super::*;
@@ -16,57 +19,62 @@ fn id(name: &str) -> ResourceId {
     ResourceId::new("web", name)
 }
 
-fn file(path: &str, content: &str) -> ResourceKind {
-    ResourceKind::File(FileSpec {
+fn file(path: &str, content: &str) -> Part {
+    Part::File(FileSpec {
         path: path.into(),
-        content: Some(Sensitive::new(content)),
+        content: Some(SensitiveBytes::new(content)),
         mode: 0o644,
         owner: "root".into(),
         group: "root".into(),
+        validate: None,
     })
 }
 
-fn nginx() -> ResourceKind {
-    ResourceKind::Service(ServiceSpec {
+fn nginx() -> Part {
+    Part::Service(ServiceSpec {
         unit: "nginx.service".into(),
         state: Some(ServiceState::Running),
         enabled: None,
+        masked: None,
         reload_on_notify: false,
     })
 }
 
-fn newaliases() -> ResourceKind {
-    ResourceKind::Exec(ExecSpec {
+fn newaliases() -> Part {
+    Part::Command(CommandSpec {
         argv: vec!["newaliases".into()],
-        creates: None,
-        unless: None,
-        only_if: None,
         refresh_only: true,
-        cwd: None,
-        environment: BTreeMap::new(),
         timeout_seconds: 9,
+        ..CommandSpec::default()
     })
 }
 
-fn directory(path: &str) -> ResourceKind {
-    ResourceKind::Directory(DirectorySpec {
+fn directory(path: &str) -> Part {
+    Part::Directory(DirectorySpec {
         path: path.into(),
+        state: Presence::Present,
         mode: 0o755,
         owner: "root".into(),
         group: "root".into(),
+        purge: false,
+        keep: vec![],
     })
 }
 
-fn catalog(rows: Vec<(&str, ResourceKind, &[&str], &[&str])>) -> Catalog {
+fn catalog(rows: Vec<(&str, Part, &[&str], &[&str])>) -> Catalog {
     let ids = |names: &[&str]| names.iter().copied().map(id).collect();
-    let resource =
-        |(name, kind, require, notify)| Resource { id: id(name), kind, require: ids(require), notify: ids(notify) };
+    let resource = |(name, part, require, notify)| Resource {
+        require: ids(require),
+        notify: ids(notify),
+        ..Resource::new(id(name), "part", vec![part])
+    };
     Catalog {
         host: HostIdentity { name: "node-1".into(), uid: "u1".into() },
         generation: 1,
         revisions: vec![],
         interval_seconds: 60,
         resources: rows.into_iter().map(resource).collect(),
+        reboot: None,
         digest: Digest::of(b""),
     }
 }
@@ -96,7 +104,9 @@ impl Machine {
     }
 
     fn run(&self, mode: Mode, catalog: &Catalog) -> Result<RunResult, RunError> {
-        block_on(Run { host: &self.host, state: &self.state(), mode, stop: &|| false }.apply(catalog))
+        block_on(
+            Run { host: &self.host, state: &self.state(), mode, differences: false, stop: &|| false }.apply(catalog),
+        )
     }
 
     /// Applies a catalog, and compares the reports' lines `name status: message` with the expected ones.
@@ -227,11 +237,11 @@ fn a_service_that_is_gone_from_the_catalog_is_owed_nothing() {
 #[test]
 fn noop_says_what_it_would_do_and_does_nothing() {
     let machine = Machine::new();
-    let expected = ["conf Changed: created", "nginx Changed: restarted", "aliases Changed: ran newaliases"];
-    machine.check_in(Mode::Noop, &web("v1"), &expected);
+    let pending = ["conf Pending: created", "nginx Pending: restarted", "aliases Pending: ran newaliases"];
+    machine.check_in(Mode::Noop, &web("v1"), &pending);
     assert_eq!(machine.host.log(), "");
     assert!(!machine.root.path().join("state").exists());
-    machine.check(&web("v1"), &expected);
+    machine.check(&web("v1"), &pending.map(|line| line.replace("Pending", "Changed")).each_ref().map(String::as_str));
 }
 
 #[test]
@@ -240,7 +250,7 @@ fn a_run_that_is_told_to_stop_leaves_the_rest_to_the_next() {
     let visited = Cell::new(0);
     let stop = || visited.replace(visited.get() + 1) == 1;
     let state = machine.state();
-    let run = Run { host: &machine.host, state: &state, mode: Mode::Apply, stop: &stop };
+    let run = Run { host: &machine.host, state: &state, mode: Mode::Apply, differences: false, stop: &stop };
     let result = block_on(run.apply(&web("v1"))).unwrap();
     assert!(result.interrupted);
     assert_eq!(result.resources.len(), 1);
@@ -254,9 +264,13 @@ fn what_cannot_be_done_here_defers_what_requires_it() {
     let state = machine.state();
     let mut visit = Visit {
         host: &machine.host,
+        state: &state,
         mode: Mode::Apply,
+        wants_differences: false,
         pending: Pending::load_for_noop(&state).unwrap(),
+        applied: Applied::load(&state).unwrap(),
         ended: BTreeMap::new(),
+        differences: Vec::new(),
     };
     let [a, b] = image.resources.as_slice() else { panic!() };
     visit.ended.insert(&a.id, ResourceStatus::Deferred);

@@ -2,6 +2,7 @@
 
 mod accounts;
 mod commands;
+mod reboot;
 mod systemd;
 mod tree;
 
@@ -14,7 +15,10 @@ use commands::Runner;
 use systemd::Systemd;
 pub(crate) use tree::Tree;
 
-use super::{Access, Command, CommandOutput, Entry, Host, HostError, Unit, UnitJob};
+use super::{Access, Command, CommandOutput, Download, Entry, Host, HostError, Unit, UnitJob, Unpack};
+
+/// How long the validation of a new file may take.
+const VALIDATION_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// The machine below a root folder.
 pub struct LocalHost {
@@ -74,12 +78,48 @@ impl Host for LocalHost {
         self.tree.read_file(path)
     }
 
-    fn write_file(&self, path: &str, content: &[u8], access: Access) -> Result<(), HostError> {
-        self.tree.write_file(path, content, access)
+    fn read_link(&self, path: &str) -> Result<Option<String>, HostError> {
+        self.tree.read_link(path)
+    }
+
+    fn list_directory(&self, path: &str) -> Result<Option<Vec<String>>, HostError> {
+        self.tree.list_directory(path)
+    }
+
+    async fn write_file(
+        &self,
+        path: &str,
+        content: &[u8],
+        access: Access,
+        validate: Option<&[String]>,
+    ) -> Result<(), HostError> {
+        let Some(validate) = validate else {
+            return self.tree.write_file(path, content, access);
+        };
+        let staged = self.tree.stage_file(path, content, access)?;
+        let argv = validate.iter().map(|argument| argument.replace('%', &staged.path())).collect();
+        let command = Command::of(argv, VALIDATION_TIMEOUT);
+        let output = self.run(&command).await?;
+        if !output.success() {
+            return Err(HostError::Invalid {
+                path: path.into(),
+                program: command.program().to_owned(),
+                failure: output.failure(),
+            });
+        }
+        staged.place()
+    }
+
+    fn write_link(&self, path: &str, target: &str) -> Result<(), HostError> {
+        self.tree.write_link(path, target)
     }
 
     fn remove_file(&self, path: &str) -> Result<(), HostError> {
         self.tree.remove_file(path)
+    }
+
+    fn remove_tree(&self, path: &str) -> Result<(), HostError> {
+        self.tree.remove_tree(path)
     }
 
     fn make_directory(&self, path: &str, access: Access) -> Result<(), HostError> {
@@ -111,6 +151,24 @@ impl Host for LocalHost {
 
     fn set_kernel_parameter(&self, path: &str, value: &str) -> Result<(), HostError> {
         self.tree.write_in_place(&format!("/proc/sys/{path}"), value.as_bytes())
+    }
+
+    fn require_reboot(&self, reason: &str) -> Result<(), HostError> {
+        reboot::require(&self.tree, reason)
+    }
+
+    fn reboot_reasons(&self) -> Result<Vec<String>, HostError> {
+        reboot::reasons(&self.tree)
+    }
+
+    async fn download(&self, download: &Download<'_>) -> Result<(), HostError> {
+        let url = download.url.to_owned();
+        Err(HostError::Download { url, why: "this agent can not download yet".to_owned() })
+    }
+
+    async fn unpack(&self, unpack: &Unpack<'_>) -> Result<Vec<(String, u64)>, HostError> {
+        let archive = unpack.archive.to_owned();
+        Err(HostError::Archive { archive, why: "this agent can not unpack yet".to_owned() })
     }
 
     async fn run(&self, command: &Command) -> Result<CommandOutput, HostError> {

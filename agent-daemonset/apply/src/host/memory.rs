@@ -7,7 +7,7 @@ use std::{
 
 use futures::executor::block_on;
 
-use super::{Access, Command, CommandOutput, Entry, EntryKind, Host, HostError, Unit, UnitJob};
+use super::{Access, Command, CommandOutput, Download, Entry, EntryKind, Host, HostError, Unit, UnitJob, Unpack};
 use crate::providers::{Provider, ProviderError};
 
 /// A machine in memory.
@@ -21,6 +21,8 @@ pub(crate) struct MemoryHost {
     missing_programs: BTreeSet<String>,
     broken: RefCell<BTreeSet<String>>,
     log: RefCell<Vec<String>>,
+    reboot_reasons: RefCell<Vec<String>>,
+    downloads: RefCell<BTreeMap<String, Vec<u8>>>,
     kill: Cell<Option<Kill>>,
 }
 
@@ -50,6 +52,17 @@ impl MemoryHost {
 
     pub(crate) fn special(self, path: &str, kind: EntryKind) -> Self {
         self.put(path, kind, b"", Access { mode: 0o777, user: 0, group: 0 });
+        self
+    }
+
+    pub(crate) fn link(self, path: &str, target: &str) -> Self {
+        self.put_link(path, target);
+        self
+    }
+
+    /// What is to be had at a URL; at no other there is anything.
+    pub(crate) fn url(self, url: &str, content: &[u8]) -> Self {
+        self.downloads.borrow_mut().insert(url.into(), content.into());
         self
     }
 
@@ -127,6 +140,10 @@ impl MemoryHost {
         self.files.borrow_mut().insert(path.into(), (entry, content.to_vec()));
     }
 
+    fn put_link(&self, path: &str, target: &str) {
+        self.put(path, EntryKind::SymbolicLink, target.as_bytes(), Access { mode: 0o777, user: 0, group: 0 });
+    }
+
     fn change_unit(&self, name: &str, change: impl FnOnce(&mut Unit)) {
         change(self.units.borrow_mut().get_mut(name).unwrap());
     }
@@ -164,7 +181,69 @@ impl Host for MemoryHost {
         Ok(self.files.borrow().get(path).map(|(_, content)| content.clone()))
     }
 
-    fn write_file(&self, path: &str, content: &[u8], access: Access) -> Result<(), HostError> {
+    fn read_link(&self, path: &str) -> Result<Option<String>, HostError> {
+        let files = self.files.borrow();
+        let link = files.get(path).filter(|(entry, _)| entry.kind == EntryKind::SymbolicLink);
+        Ok(link.map(|(_, target)| String::from_utf8_lossy(target).into_owned()))
+    }
+
+    fn list_directory(&self, path: &str) -> Result<Option<Vec<String>>, HostError> {
+        let files = self.files.borrow();
+        if files.get(path).is_none_or(|(entry, _)| entry.kind != EntryKind::Directory) {
+            return Ok(None);
+        }
+        let inside = format!("{path}/");
+        let names = files.keys().filter_map(|file| file.strip_prefix(&inside)).filter(|name| !name.contains('/'));
+        Ok(Some(names.map(str::to_owned).collect()))
+    }
+
+    fn write_link(&self, path: &str, target: &str) -> Result<(), HostError> {
+        self.act(format!("link {path}"), || self.put_link(path, target))
+    }
+
+    fn remove_tree(&self, path: &str) -> Result<(), HostError> {
+        let inside = format!("{path}/");
+        self.act(format!("remove all of {path}"), || {
+            self.files.borrow_mut().retain(|file, _| file != path && !file.starts_with(&inside));
+        })
+    }
+
+    fn require_reboot(&self, reason: &str) -> Result<(), HostError> {
+        self.act("require a reboot".to_owned(), || self.reboot_reasons.borrow_mut().push(reason.to_owned()))
+    }
+
+    fn reboot_reasons(&self) -> Result<Vec<String>, HostError> {
+        Ok(self.reboot_reasons.borrow().clone())
+    }
+
+    async fn download(&self, download: &Download<'_>) -> Result<(), HostError> {
+        let Some(content) = self.downloads.borrow().get(download.url).cloned() else {
+            return Err(HostError::Download { url: download.url.to_owned(), why: "not found".to_owned() });
+        };
+        self.act(format!("download {}", download.path), || {
+            self.put(download.path, EntryKind::File, &content, download.access);
+        })
+    }
+
+    async fn unpack(&self, unpack: &Unpack<'_>) -> Result<Vec<(String, u64)>, HostError> {
+        self.act(format!("unpack {} into {}", unpack.archive, unpack.into), || {})?;
+        Ok(vec![("bin/tool".to_owned(), 3)])
+    }
+
+    async fn write_file(
+        &self,
+        path: &str,
+        content: &[u8],
+        access: Access,
+        validate: Option<&[String]>,
+    ) -> Result<(), HostError> {
+        if let Some(program) = validate.and_then(<[String]>::first) {
+            let output = self.run(&Command::new([program], std::time::Duration::from_secs(1))).await?;
+            if !output.success() {
+                let (program, failure) = (program.clone(), output.failure());
+                return Err(HostError::Invalid { path: path.into(), program, failure });
+            }
+        }
         self.act(format!("write {path}"), || {
             self.put(path, EntryKind::File, content, access);
         })

@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-use drover_catalog::DirectorySpec;
+use drover_catalog::{DirectorySpec, PropertyEvent};
 
-use super::{Provider, ProviderError, access_changes, wanted_access};
+use super::{Provider, ProviderError, access_changes, event, event_of, wanted_access};
 use crate::host::{Access, Entry, EntryKind, Host};
 
 /// A directory as it is.
@@ -27,6 +27,15 @@ impl fmt::Display for Change {
         match self {
             Self::Make(_) => f.write_str("created"),
             Self::SetAccess { reason, access: _ } => f.write_str(reason),
+        }
+    }
+}
+
+impl super::Change for Change {
+    fn event(&self) -> PropertyEvent {
+        match self {
+            Self::Make(_) => event_of("ensure", Some("absent".into()), Some("present".into())),
+            Self::SetAccess { .. } => event("access"),
         }
     }
 }
@@ -77,12 +86,22 @@ impl Provider for DirectorySpec {
 
 #[cfg(test)]
 mod tests {
+    use drover_catalog::Presence;
+
     use super::*;
     use crate::host::memory::{MemoryHost, check};
 
     #[test]
     fn says_what_changes() {
-        let spec = DirectorySpec { path: "/srv/www".into(), mode: 0o755, owner: "0".into(), group: "adm".into() };
+        let spec = DirectorySpec {
+            path: "/srv/www".into(),
+            state: Presence::Present,
+            mode: 0o755,
+            owner: "0".into(),
+            group: "adm".into(),
+            purge: false,
+            keep: vec![],
+        };
         let wanted = Access { mode: 0o755, user: 0, group: 4 };
         check(&spec, &MemoryHost::new(), "created");
         check(&spec, &MemoryHost::new().directory("/srv/www", wanted), "");

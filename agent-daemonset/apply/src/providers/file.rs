@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-use drover_catalog::FileSpec;
+use drover_catalog::{FileSpec, PropertyEvent};
 
-use super::{Provider, ProviderError, access_changes, wanted_access};
+use super::{Provider, ProviderError, access_changes, event, event_of, wanted_access};
 use crate::host::{Access, Entry, EntryKind, Host};
 
 /// A file as it is.
@@ -33,6 +33,15 @@ impl fmt::Display for Change {
     }
 }
 
+impl super::Change for Change {
+    fn event(&self) -> PropertyEvent {
+        match self {
+            Self::Write { .. } => event("content"),
+            Self::Remove => event_of("ensure", Some("present".into()), Some("absent".into())),
+        }
+    }
+}
+
 impl Provider for FileSpec {
     type Observed = Observed;
     type Change = Change;
@@ -42,7 +51,7 @@ impl Provider for FileSpec {
         let Some(content) = &self.content else {
             return Ok(Observed { entry, same_content: false, wanted: None });
         };
-        let content = content.expose().as_bytes();
+        let content = content.expose();
         // Another size is another content: most changed files need not be read.
         let may_be_same =
             entry.is_some_and(|e| e.kind == EntryKind::File && usize::try_from(e.size) == Ok(content.len()));
@@ -79,7 +88,7 @@ impl Provider for FileSpec {
         for change in changes {
             match (change, &self.content) {
                 (Change::Write { reason: _, access }, Some(content)) => {
-                    host.write_file(&self.path, content.expose().as_bytes(), *access)?;
+                    host.write_file(&self.path, content.expose(), *access, self.validate.as_deref()).await?;
                 }
                 (Change::Remove, _) | (_, None) => host.remove_file(&self.path)?,
             }
@@ -90,7 +99,7 @@ impl Provider for FileSpec {
 
 #[cfg(test)]
 mod tests {
-    use drover_catalog::Sensitive;
+    use drover_catalog::SensitiveBytes;
 
     use super::*;
     use crate::host::memory::{MemoryHost, check};
@@ -98,10 +107,11 @@ mod tests {
     fn motd(content: Option<&str>) -> FileSpec {
         FileSpec {
             path: "/etc/motd".into(),
-            content: content.map(Sensitive::new),
+            content: content.map(SensitiveBytes::new),
             mode: 0o644,
             owner: "root".into(),
             group: "adm".into(),
+            validate: None,
         }
     }
 

@@ -5,9 +5,9 @@
 
 use std::{fmt, time::Duration};
 
-use drover_catalog::{PackageSpec, PackageState};
+use drover_catalog::{PackageSpec, PackageState, PropertyEvent};
 
-use super::{Provider, ProviderError};
+use super::{Provider, ProviderError, event_of};
 use crate::host::{Command, CommandOutput, Host, HostError};
 
 const QUERY_TIMEOUT: Duration = Duration::from_secs(60);
@@ -43,6 +43,15 @@ impl fmt::Display for Change {
     }
 }
 
+impl super::Change for Change {
+    fn event(&self) -> PropertyEvent {
+        match self {
+            Self::Install { from, version } => event_of("version", from.clone(), version.clone()),
+            Self::Remove => event_of("ensure", Some("present".into()), Some("absent".into())),
+        }
+    }
+}
+
 impl Provider for PackageSpec {
     type Observed = Observed;
     type Change = Change;
@@ -69,17 +78,19 @@ impl Provider for PackageSpec {
     fn diff(&self, observed: &Observed) -> Result<Vec<Change>, ProviderError> {
         let Observed { installed, is_newer } = observed;
         Ok(match (self.state, installed, &self.version) {
-            (PackageState::Absent, None, _) | (PackageState::Present, Some(_), None) => Vec::new(),
+            (PackageState::Absent, None, _) | (PackageState::Present | PackageState::Latest, Some(_), None) => {
+                Vec::new()
+            }
             (PackageState::Absent, Some(_), _) => vec![Change::Remove],
-            (PackageState::Present, Some(found), Some(wanted)) if found == wanted => Vec::new(),
-            (PackageState::Present, Some(found), Some(wanted)) if *is_newer => {
+            (PackageState::Present | PackageState::Latest, Some(found), Some(wanted)) if found == wanted => Vec::new(),
+            (PackageState::Present | PackageState::Latest, Some(found), Some(wanted)) if *is_newer => {
                 let package = &self.package;
                 return Err(ProviderError::Refused(format!(
                     "{package} is {found} here, and a downgrade to {wanted} can break its data; \
                      do it by hand, or pin {found} or newer"
                 )));
             }
-            (PackageState::Present, from, version) => {
+            (PackageState::Present | PackageState::Latest, from, version) => {
                 vec![Change::Install { from: from.clone(), version: version.clone() }]
             }
         })
@@ -105,6 +116,29 @@ impl Provider for PackageSpec {
     }
 }
 
+/// Looks at several packages at once.
+pub(crate) async fn observe(host: &impl Host, specs: &[&PackageSpec]) -> Result<Vec<Observed>, ProviderError> {
+    let mut observed = Vec::with_capacity(specs.len());
+    for spec in specs {
+        observed.push(spec.observe(host, false).await?);
+    }
+    Ok(observed)
+}
+
+/// What must change about one of them.
+pub(crate) fn diff(spec: &PackageSpec, observed: &Observed) -> Result<Vec<Change>, ProviderError> {
+    spec.diff(observed)
+}
+
+/// Changes all of them; one result for each.
+pub(crate) async fn apply(host: &impl Host, due: &[(&PackageSpec, &[Change])]) -> Vec<Result<(), ProviderError>> {
+    let mut results = Vec::with_capacity(due.len());
+    for (spec, changes) in due {
+        results.push(spec.apply(host, changes).await);
+    }
+    results
+}
+
 async fn install(host: &impl Host, name: &str) -> Result<CommandOutput, ProviderError> {
     let install = apt_get(&["install", "--no-install-recommends", name]);
     let first = run(host, &install).await?;
@@ -123,8 +157,9 @@ fn apt_get(arguments: &[&str]) -> Command {
     let mut command = Command::new(options, CHANGE_TIMEOUT);
     command.argv.extend(arguments.iter().map(|&argument| argument.to_owned()));
     // Nobody is there to answer, and messages are looked at below.
-    command.environment =
-        [("DEBIAN_FRONTEND", "noninteractive"), ("LC_ALL", "C")].map(|(k, v)| (k.to_owned(), v.to_owned())).into();
+    command.environment = [("DEBIAN_FRONTEND", "noninteractive"), ("LC_ALL", "C")]
+        .map(|(k, v)| (k.to_owned(), drover_catalog::Sensitive::new(v)))
+        .into();
     command
 }
 
@@ -156,7 +191,13 @@ mod tests {
     use crate::host::memory::{MemoryHost, apply, check};
 
     fn jq(state: PackageState, version: Option<&str>) -> PackageSpec {
-        PackageSpec { package: "jq".into(), state, version: version.map(str::to_owned) }
+        PackageSpec {
+            package: "jq".into(),
+            state,
+            version: version.map(str::to_owned),
+            held: None,
+            allow_downgrade: false,
+        }
     }
 
     fn host(dpkg: &str) -> MemoryHost {

@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-use drover_catalog::{ServiceSpec, ServiceState};
+use drover_catalog::{PropertyEvent, ServiceSpec, ServiceState};
 
-use super::{Provider, ProviderError};
+use super::{Provider, ProviderError, event, event_of};
 use crate::host::{Host, Unit, UnitJob};
 
 /// A unit as it is.
@@ -35,6 +35,19 @@ impl fmt::Display for Change {
             Self::Job(UnitJob::Restart) => "restarted",
             Self::Job(UnitJob::ReloadOrRestart) => "reloaded",
         })
+    }
+}
+
+impl super::Change for Change {
+    fn event(&self) -> PropertyEvent {
+        match self {
+            Self::ReadUnitFiles => event("unitFiles"),
+            Self::Enable(to) => event_of("enabled", Some((!to).to_string()), Some(to.to_string())),
+            Self::Job(UnitJob::Start) => event_of("state", Some("stopped".into()), Some("running".into())),
+            Self::Job(UnitJob::Stop) => event_of("state", Some("running".into()), Some("stopped".into())),
+            Self::Job(UnitJob::Restart) => event("restart"),
+            Self::Job(UnitJob::ReloadOrRestart) => event("reload"),
+        }
     }
 }
 
@@ -73,6 +86,10 @@ impl Provider for ServiceSpec {
             changes.insert(0, Change::ReadUnitFiles);
         }
         Ok(changes)
+    }
+
+    fn absorbs_notification(&self, changes: &[Change]) -> bool {
+        changes.iter().any(|change| matches!(change, Change::Job(_)))
     }
 
     async fn apply(&self, host: &impl Host, changes: &[Change]) -> Result<(), ProviderError> {
@@ -117,7 +134,7 @@ mod tests {
     use crate::host::memory::{MemoryHost, apply, check, check_notified};
 
     fn spec(state: Option<ServiceState>, enabled: Option<bool>) -> ServiceSpec {
-        ServiceSpec { unit: "nginx.service".into(), state, enabled, reload_on_notify: false }
+        ServiceSpec { unit: "nginx.service".into(), state, enabled, masked: None, reload_on_notify: false }
     }
 
     fn host(active_state: &str, unit_file_state: &str) -> MemoryHost {

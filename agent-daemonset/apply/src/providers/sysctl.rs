@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-use drover_catalog::SysctlSpec;
+use drover_catalog::{PropertyEvent, SysctlSpec};
 
-use super::{Provider, ProviderError};
+use super::{Provider, ProviderError, event};
 use crate::host::{Access, Host, HostError};
 
 const ACCESS: Access = Access { mode: 0o644, user: 0, group: 0 };
@@ -44,6 +44,15 @@ impl fmt::Display for Change {
     }
 }
 
+impl super::Change for Change {
+    fn event(&self) -> PropertyEvent {
+        event(match self {
+            Self::AtBoot => "atBoot",
+            Self::Live => "live",
+        })
+    }
+}
+
 impl Provider for SysctlSpec {
     type Observed = Observed;
     type Change = Change;
@@ -56,8 +65,9 @@ impl Provider for SysctlSpec {
             Err(HostError::Unavailable(_)) => Live::NotRunning,
             Err(error) => return Err(error.into()),
         };
-        let at_boot = host.read_file(&boot_file(&self.key))?;
-        Ok(Observed { live, same_at_boot: at_boot.is_some_and(|found| found == boot_content(self).as_bytes()) })
+        let same_at_boot = !self.at_boot
+            || host.read_file(&boot_file(&self.key))?.is_some_and(|found| found == boot_content(self).as_bytes());
+        Ok(Observed { live, same_at_boot })
     }
 
     fn diff(&self, observed: &Observed) -> Result<Vec<Change>, ProviderError> {
@@ -80,7 +90,9 @@ impl Provider for SysctlSpec {
         for change in changes {
             match change {
                 Change::Live => host.set_kernel_parameter(&kernel_path(&self.key)?, &self.value)?,
-                Change::AtBoot => host.write_file(&boot_file(&self.key), boot_content(self).as_bytes(), ACCESS)?,
+                Change::AtBoot => {
+                    host.write_file(&boot_file(&self.key), boot_content(self).as_bytes(), ACCESS, None).await?;
+                }
             }
         }
         Ok(())
@@ -128,7 +140,7 @@ mod tests {
     use crate::host::memory::{MemoryHost, apply, check};
 
     fn ports(value: &str) -> SysctlSpec {
-        SysctlSpec { key: "net.ipv4.ip_local_port_range".into(), value: value.into() }
+        SysctlSpec { key: "net.ipv4.ip_local_port_range".into(), value: value.into(), at_boot: true }
     }
 
     const FILE: &str = "/etc/sysctl.d/60-drover-net.ipv4.ip_local_port_range.conf";

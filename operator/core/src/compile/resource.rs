@@ -4,8 +4,8 @@
 //! the agent relies on (paths, modes, exactly one kind) is checked again.
 
 use drover_catalog::{
-    DirectorySpec, ExecSpec, FileSpec, PackageSpec, PackageState, ResourceKind, Sensitive, ServiceSpec, ServiceState,
-    SysctlSpec,
+    CommandSpec, DirectorySpec, FileSpec, Finish, PackageSpec, PackageState, Part, Presence, Sensitive, SensitiveBytes,
+    ServiceSpec, ServiceState, SysctlSpec,
 };
 use drover_crds::{
     Directory, Ensure, Exec, File, NodeConfigResource, NotifyAction, Package, Service, ServiceStateWanted, Sysctl,
@@ -30,12 +30,26 @@ const UNIT_SUFFIXES: [&str; 11] = [
     ".timer",
 ];
 
-/// Makes the resource's kind. `label` is how errors call it; `render` makes a file of a template.
-pub(super) fn resolve(
+/// A resource as the agent gets it: its type's name, its parts and what makes them take effect.
+pub(super) struct Lowered {
+    /// As in the NodeConfig: `file`, `aptRepository`.
+    pub(super) type_name: &'static str,
+    pub(super) parts: Vec<Part>,
+    pub(super) finish: Vec<Finish>,
+}
+
+impl Lowered {
+    fn part(type_name: &'static str, part: Part) -> Self {
+        Self { type_name, parts: vec![part], finish: Vec::new() }
+    }
+}
+
+/// Makes the resource's parts. `label` is how errors call it; `render` makes a file of a template.
+pub(super) fn lower(
     resource: &NodeConfigResource,
     label: &str,
     render: impl FnOnce(&str) -> Result<String, TemplateError>,
-) -> Result<ResourceKind, CompileError> {
+) -> Result<Lowered, CompileError> {
     let NodeConfigResource { name, file, directory, exec, service, package, sysctl, require: _, notify: _ } = resource;
     let invalid =
         |field: &'static str, wanted: &'static str| CompileError::Invalid { resource: label.to_owned(), field, wanted };
@@ -43,22 +57,32 @@ pub(super) fn resolve(
         (Some(file), None, None, None, None, None) => {
             let content = content(file, label, render)?;
             let File { path, content: _, template: _, ensure: _, mode, owner, group } = file;
-            Ok(ResourceKind::File(FileSpec {
-                path: absolute(path).ok_or_else(|| invalid("file.path", PATH))?,
-                content: content.map(Sensitive::new),
-                mode: octal(mode.as_deref(), 0o644).ok_or_else(|| invalid("file.mode", MODE))?,
-                owner: or_root(owner.as_ref()),
-                group: or_root(group.as_ref()),
-            }))
+            Ok(Lowered::part(
+                "file",
+                Part::File(FileSpec {
+                    path: absolute(path).ok_or_else(|| invalid("file.path", PATH))?,
+                    content: content.map(SensitiveBytes::new),
+                    mode: octal(mode.as_deref(), 0o644).ok_or_else(|| invalid("file.mode", MODE))?,
+                    owner: or_root(owner.as_ref()),
+                    group: or_root(group.as_ref()),
+                    validate: None,
+                }),
+            ))
         }
         (None, Some(directory), None, None, None, None) => {
             let Directory { path, mode, owner, group } = directory;
-            Ok(ResourceKind::Directory(DirectorySpec {
-                path: absolute(path).ok_or_else(|| invalid("directory.path", PATH))?,
-                mode: octal(mode.as_deref(), 0o755).ok_or_else(|| invalid("directory.mode", MODE))?,
-                owner: or_root(owner.as_ref()),
-                group: or_root(group.as_ref()),
-            }))
+            Ok(Lowered::part(
+                "directory",
+                Part::Directory(DirectorySpec {
+                    path: absolute(path).ok_or_else(|| invalid("directory.path", PATH))?,
+                    state: Presence::Present,
+                    mode: octal(mode.as_deref(), 0o755).ok_or_else(|| invalid("directory.mode", MODE))?,
+                    owner: or_root(owner.as_ref()),
+                    group: or_root(group.as_ref()),
+                    purge: false,
+                    keep: Vec::new(),
+                }),
+            ))
         }
         (None, None, Some(exec), None, None, None) => {
             let empty = |argv: &Option<Vec<String>>| argv.as_ref().is_some_and(Vec::is_empty);
@@ -68,13 +92,18 @@ pub(super) fn resolve(
                     "must name a program; write [\"program\", \"argument\"]",
                 ));
             }
-            Ok(ResourceKind::Exec(self::exec(exec)))
+            Ok(Lowered::part("exec", Part::Command(self::exec(exec))))
         }
-        (None, None, None, Some(service), None, None) => Ok(ResourceKind::Service(self::service(service))),
-        (None, None, None, None, Some(package), None) => Ok(ResourceKind::Package(self::package(package, name))),
-        (None, None, None, None, None, Some(Sysctl { key, value })) => {
-            Ok(ResourceKind::Sysctl(SysctlSpec { key: sysctl_key(key), value: value.clone() }))
+        (None, None, None, Some(service), None, None) => {
+            Ok(Lowered::part("service", Part::Service(self::service(service))))
         }
+        (None, None, None, None, Some(package), None) => {
+            Ok(Lowered::part("package", Part::Package(self::package(package, name))))
+        }
+        (None, None, None, None, None, Some(Sysctl { key, value })) => Ok(Lowered::part(
+            "sysctl",
+            Part::Sysctl(SysctlSpec { key: sysctl_key(key), value: value.clone(), at_boot: true }),
+        )),
         _ => Err(CompileError::NotOneKind { resource: label.to_owned() }),
     }
 }
@@ -101,20 +130,21 @@ fn content(
     }
 }
 
-fn exec(exec: &Exec) -> ExecSpec {
+fn exec(exec: &Exec) -> CommandSpec {
     let Exec { command, creates, unless, only_if, refresh_only, cwd, environment, timeout_seconds } = exec.clone();
-    ExecSpec {
+    CommandSpec {
         argv: command,
         creates,
         unless,
         only_if,
         refresh_only: refresh_only.unwrap_or(false),
         cwd: Some(cwd.unwrap_or_else(|| "/".to_owned())),
-        environment: environment.unwrap_or_default(),
+        environment: environment.unwrap_or_default().into_iter().map(|(k, v)| (k, Sensitive::new(v))).collect(),
         timeout_seconds: timeout_seconds
             .and_then(|seconds| u32::try_from(seconds).ok())
             .filter(|seconds| *seconds > 0)
             .unwrap_or(DEFAULT_TIMEOUT_SECONDS),
+        ..CommandSpec::default()
     }
 }
 
@@ -131,6 +161,7 @@ fn service(service: &Service) -> ServiceSpec {
             ServiceStateWanted::Stopped => ServiceState::Stopped,
         }),
         enabled: *enabled,
+        masked: None,
         reload_on_notify: *on_notify == Some(NotifyAction::Reload),
     }
 }
@@ -144,6 +175,8 @@ fn package(package: &Package, name: &str) -> PackageSpec {
             Ensure::Absent => PackageState::Absent,
         },
         version: version.clone(),
+        held: None,
+        allow_downgrade: false,
     }
 }
 
@@ -193,8 +226,8 @@ mod tests {
     fn check(yaml_like: serde_json::Value, expected: &Expect) {
         let resource: NodeConfigResource = serde_json::from_value(yaml_like).unwrap();
         let render = |template: &str| Ok(format!("rendered {template}"));
-        let actual = match resolve(&resource, "base/it", render) {
-            Ok(kind) => serde_json::to_string(&kind).unwrap(),
+        let actual = match lower(&resource, "base/it", render) {
+            Ok(lowered) => serde_json::to_string(&lowered.parts).unwrap(),
             Err(error) => error.to_string(),
         };
         expected.assert_eq(&actual);
@@ -206,56 +239,62 @@ mod tests {
         check(
             json!({"name": "it", "file": {"path": "/etc/motd", "content": "moo"}}),
             &expect![[
-                r#"{"type":"file","spec":{"path":"/etc/motd","content":"moo","mode":420,"owner":"root","group":"root"}}"#
+                r#"[{"part":"file","spec":{"path":"/etc/motd","content":"moo","mode":420,"owner":"root","group":"root"}}]"#
             ]],
         );
         check(
             json!({"name": "it", "file": {"path": "/etc/motd", "template": "t", "mode": "4711", "owner": "a", "group": "7"}}),
             &expect![[
-                r#"{"type":"file","spec":{"path":"/etc/motd","content":"rendered t","mode":2505,"owner":"a","group":"7"}}"#
+                r#"[{"part":"file","spec":{"path":"/etc/motd","content":"rendered t","mode":2505,"owner":"a","group":"7"}}]"#
             ]],
         );
         check(
             json!({"name": "it", "file": {"path": "/etc/motd", "ensure": "Absent"}}),
             &expect![[
-                r#"{"type":"file","spec":{"path":"/etc/motd","content":null,"mode":420,"owner":"root","group":"root"}}"#
+                r#"[{"part":"file","spec":{"path":"/etc/motd","content":null,"mode":420,"owner":"root","group":"root"}}]"#
             ]],
         );
         check(
             json!({"name": "it", "directory": {"path": "/srv"}}),
-            &expect![[r#"{"type":"directory","spec":{"path":"/srv","mode":493,"owner":"root","group":"root"}}"#]],
+            &expect![[
+                r#"[{"part":"directory","spec":{"path":"/srv","state":"Present","mode":493,"owner":"root","group":"root","purge":false}}]"#
+            ]],
         );
         check(
             json!({"name": "it", "exec": {"command": ["true"], "refreshOnly": true}}),
             &expect![[
-                r#"{"type":"exec","spec":{"argv":["true"],"creates":null,"unless":null,"only_if":null,"refresh_only":true,"cwd":"/","environment":{},"timeout_seconds":300}}"#
+                r#"[{"part":"command","spec":{"argv":["true"],"creates":null,"unless":null,"only_if":null,"refresh_only":true,"cwd":"/","user":null,"umask":null,"environment":{},"timeout_seconds":300,"tries":0,"try_sleep_seconds":0,"exit_codes":[]}}]"#
             ]],
         );
         check(
             json!({"name": "it", "service": {"unit": "nginx", "state": "Running"}}),
             &expect![[
-                r#"{"type":"service","spec":{"unit":"nginx.service","state":"Running","enabled":null,"reload_on_notify":false}}"#
+                r#"[{"part":"service","spec":{"unit":"nginx.service","state":"Running","enabled":null,"masked":null,"reload_on_notify":false}}]"#
             ]],
         );
         check(
             json!({"name": "it", "service": {"unit": "backup.timer", "enabled": true, "onNotify": "Reload"}}),
             &expect![[
-                r#"{"type":"service","spec":{"unit":"backup.timer","state":null,"enabled":true,"reload_on_notify":true}}"#
+                r#"[{"part":"service","spec":{"unit":"backup.timer","state":null,"enabled":true,"masked":null,"reload_on_notify":true}}]"#
             ]],
         );
         check(
             json!({"name": "it", "service": {"unit": "dbus-org.freedesktop.hostname1", "enabled": true}}),
             &expect![[
-                r#"{"type":"service","spec":{"unit":"dbus-org.freedesktop.hostname1.service","state":null,"enabled":true,"reload_on_notify":false}}"#
+                r#"[{"part":"service","spec":{"unit":"dbus-org.freedesktop.hostname1.service","state":null,"enabled":true,"masked":null,"reload_on_notify":false}}]"#
             ]],
         );
         check(
             json!({"name": "it", "package": {}}),
-            &expect![[r#"{"type":"package","spec":{"package":"it","state":"Present","version":null}}"#]],
+            &expect![[
+                r#"[{"part":"package","spec":{"package":"it","state":"Present","version":null,"held":null,"allow_downgrade":false}}]"#
+            ]],
         );
         check(
             json!({"name": "it", "package": {"package": "vim", "ensure": "Absent"}}),
-            &expect![[r#"{"type":"package","spec":{"package":"vim","state":"Absent","version":null}}"#]],
+            &expect![[
+                r#"[{"part":"package","spec":{"package":"vim","state":"Absent","version":null,"held":null,"allow_downgrade":false}}]"#
+            ]],
         );
     }
 

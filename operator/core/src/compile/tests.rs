@@ -50,10 +50,10 @@ fn a_catalog_names_its_host_its_revisions_and_its_resources() {
     assert_eq!(catalog.revisions.iter().map(|r| r.node_config.as_str()).collect::<Vec<_>>(), ["a", "web"]);
     let lines: Vec<String> = catalog.resources.iter().map(|r| serde_json::to_string(r).unwrap()).collect();
     expect![[r#"
-        {"id":"a/config","type":"file","spec":{"path":"/etc/motd","content":"moo","mode":420,"owner":"root","group":"root"}}
-        {"id":"web/package","type":"package","spec":{"package":"package","state":"Present","version":null}}
-        {"id":"web/config","type":"file","spec":{"path":"/etc/web","content":"zone a of node-1\n","mode":420,"owner":"root","group":"root"},"require":["web/package"],"notify":["web/service"]}
-        {"id":"web/service","type":"service","spec":{"unit":"web.service","state":"Running","enabled":null,"reload_on_notify":false}}"#]]
+        {"id":"a/config","type":"file","parts":[{"part":"file","spec":{"path":"/etc/motd","content":"moo","mode":420,"owner":"root","group":"root"}}],"drift":"Correct","disruption":"None","sensitive":false}
+        {"id":"web/package","type":"package","parts":[{"part":"package","spec":{"package":"package","state":"Present","version":null,"held":null,"allow_downgrade":false}}],"drift":"Correct","disruption":"None","sensitive":false}
+        {"id":"web/config","type":"file","parts":[{"part":"file","spec":{"path":"/etc/web","content":"zone a of node-1\n","mode":420,"owner":"root","group":"root"}}],"require":["web/package"],"notify":["web/service"],"drift":"Correct","disruption":"None","sensitive":false}
+        {"id":"web/service","type":"service","parts":[{"part":"service","spec":{"unit":"web.service","state":"Running","enabled":null,"masked":null,"reload_on_notify":false}}],"drift":"Correct","disruption":"None","sensitive":false}"#]]
     .assert_eq(&lines.join("\n"));
 }
 

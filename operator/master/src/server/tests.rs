@@ -11,7 +11,7 @@ use axum::{
     },
 };
 use drover_catalog::{
-    Catalog, Digest, Facts, HostIdentity, Outcome, Report, ResourceId, ResourceKind, ResourceReport, ResourceStatus,
+    Catalog, Digest, Facts, HostIdentity, Outcome, Part, Report, ResourceId, ResourceReport, ResourceStatus, Totals,
 };
 use drover_core::revision::Content;
 use drover_crds::Host;
@@ -50,8 +50,8 @@ impl Answer {
     fn file(&self) -> String {
         let catalog: Catalog = serde_json::from_slice(&self.body).unwrap();
         assert!(catalog.is_intact());
-        match &catalog.resources[0].kind {
-            ResourceKind::File(file) => file.content.as_ref().unwrap().expose().to_owned(),
+        match &catalog.resources[0].parts[0] {
+            Part::File(file) => String::from_utf8(file.content.as_ref().unwrap().expose().to_owned()).unwrap(),
             other => panic!("{other:?}"),
         }
     }
@@ -162,11 +162,14 @@ fn report(name: &str, generation: i64, status: ResourceStatus) -> Report {
         catalog: Digest::of(b"catalog"),
         revisions: vec![],
         outcome: if status == ResourceStatus::Failed { Outcome::Failed } else { Outcome::Converged },
-        resources: vec![ResourceReport {
-            id: ResourceId::new("base", "motd"),
-            status,
-            message: "no space left".into(),
-        }],
+        totals: Totals {
+            changed: u32::from(status == ResourceStatus::Changed),
+            failed: u32::from(status == ResourceStatus::Failed),
+            ..Totals::default()
+        },
+        resources: vec![ResourceReport::new(ResourceId::new("base", "motd"), "file", status, "no space left".into())],
+        millis_by_type: std::collections::BTreeMap::new(),
+        reboot_required: vec![],
         duration_millis: 1,
         boot_id: "boot".into(),
         agent_version: "0.1.0".into(),

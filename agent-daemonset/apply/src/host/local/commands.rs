@@ -16,6 +16,8 @@ use tokio::{
     time::timeout,
 };
 
+use drover_catalog::Sensitive;
+
 use super::{Command, CommandOutput, HostError, Tree};
 use crate::run_in_root;
 
@@ -51,7 +53,7 @@ impl Runner {
             // Relative to a working directory that only the command itself will see.
             !program.starts_with('/') || tree.is_program(program)
         } else {
-            let path = command.environment.get("PATH").map_or(Command::PATH, String::as_str);
+            let path = command.environment.get("PATH").map_or(Command::PATH, Sensitive::expose);
             path.split(':').any(|folder| tree.is_program(&format!("{folder}/{program}")))
         };
         if there { Ok(()) } else { Err(HostError::NoProgram { program: program.to_owned() }) }
@@ -64,7 +66,7 @@ impl Runner {
         process
             .env_clear()
             .env("PATH", Command::PATH)
-            .envs(&command.environment)
+            .envs(command.environment.iter().map(|(name, value)| (name, value.expose())))
             .process_group(0)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

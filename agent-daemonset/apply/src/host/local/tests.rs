@@ -22,6 +22,10 @@ fn mine(mode: u32) -> Access {
     Access { mode, user: rustix::process::geteuid().as_raw(), group: rustix::process::getegid().as_raw() }
 }
 
+fn write(host: &LocalHost, path: &str, content: &[u8], access: Access) -> Result<(), HostError> {
+    futures::executor::block_on(host.write_file(path, content, access, None))
+}
+
 fn names(folder: &Path) -> Vec<String> {
     let mut names: Vec<String> =
         fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
@@ -35,7 +39,7 @@ fn a_reader_sees_the_old_file_or_the_new_one() {
     let path = root.path().join("etc/motd");
     // Long enough that it takes several writes of the kernel's page cache.
     let contents = ["a".repeat(300_000), "b".repeat(200_000)];
-    host.write_file("/etc/motd", contents[0].as_bytes(), mine(0o640)).unwrap();
+    write(&host, "/etc/motd", contents[0].as_bytes(), mine(0o640)).unwrap();
     let done = AtomicBool::new(false);
     let seen = thread::scope(|scope| {
         let reader = scope.spawn(|| {
@@ -50,7 +54,7 @@ fn a_reader_sees_the_old_file_or_the_new_one() {
         });
         // Until the reader has had its chance, however the threads are scheduled.
         for round in 1..=200 {
-            host.write_file("/etc/motd", contents[round % 2].as_bytes(), mine(0o640)).unwrap();
+            write(&host, "/etc/motd", contents[round % 2].as_bytes(), mine(0o640)).unwrap();
         }
         done.store(true, Ordering::Relaxed);
         reader.join().unwrap()
@@ -67,15 +71,15 @@ fn a_link_on_the_way_stays_inside_the_root() {
     symlink("../../../../../../../../../../..", root.path().join("etc/up")).unwrap();
     symlink(outside.path(), root.path().join("etc/absolute")).unwrap();
 
-    host.write_file("/etc/up/climbed", b"moo", mine(0o644)).unwrap();
+    write(&host, "/etc/up/climbed", b"moo", mine(0o644)).unwrap();
     assert_eq!(fs::read(root.path().join("climbed")).unwrap(), b"moo");
     assert!(!Path::new("/climbed").exists());
 
-    host.write_file("/etc/absolute/file", b"moo", mine(0o644)).unwrap();
+    write(&host, "/etc/absolute/file", b"moo", mine(0o644)).unwrap();
     assert_eq!(names(outside.path()), Vec::<String>::new());
     assert_eq!(host.read_file(&outside.path().join("file").to_string_lossy()).unwrap().unwrap(), b"moo");
 
-    host.write_file("/etc/../../../dots", b"moo", mine(0o644)).unwrap();
+    write(&host, "/etc/../../../dots", b"moo", mine(0o644)).unwrap();
     assert_eq!(fs::read(root.path().join("dots")).unwrap(), b"moo");
     host.make_directory("/etc/up/folder", mine(0o755)).unwrap();
     assert!(root.path().join("folder").is_dir());
@@ -89,7 +93,7 @@ fn a_link_at_the_target_is_replaced_and_not_followed() {
     fs::write(root.path().join("precious"), "keep").unwrap();
     symlink("/precious", root.path().join("etc/motd")).unwrap();
     assert_eq!(host.entry("/etc/motd").unwrap().unwrap().kind, EntryKind::SymbolicLink);
-    host.write_file("/etc/motd", b"moo", mine(0o644)).unwrap();
+    write(&host, "/etc/motd", b"moo", mine(0o644)).unwrap();
     assert!(root.path().join("etc/motd").symlink_metadata().unwrap().is_file());
     assert_eq!(fs::read(root.path().join("precious")).unwrap(), b"keep");
 
@@ -100,13 +104,13 @@ fn a_link_at_the_target_is_replaced_and_not_followed() {
 #[test]
 fn a_directory_is_never_replaced_and_leaves_nothing_behind() {
     let (root, host) = host();
-    let error = host.write_file("/etc", b"moo", mine(0o644)).unwrap_err();
+    let error = write(&host, "/etc", b"moo", mine(0o644)).unwrap_err();
     assert_eq!(
         error.to_string(),
         "/etc is a directory, which is never replaced by a file; move it away or choose another path"
     );
     host.remove_file("/etc").unwrap_err();
-    let error = host.write_file("/missing/motd", b"moo", mine(0o644)).unwrap_err();
+    let error = write(&host, "/missing/motd", b"moo", mine(0o644)).unwrap_err();
     assert!(error.to_string().contains("add it as a directory resource"), "{error}");
     assert_eq!(names(root.path()), ["etc"]);
 }
@@ -116,7 +120,7 @@ fn mode_and_owner_are_what_was_asked_for() {
     let (root, host) = host();
     let access =
         if rustix::process::geteuid().is_root() { Access { mode: 0o4750, user: 12, group: 34 } } else { mine(0o4750) };
-    host.write_file("/etc/tool", b"", access).unwrap();
+    write(&host, "/etc/tool", b"", access).unwrap();
     host.make_directory("/etc/conf.d", Access { mode: 0o2775, ..access }).unwrap();
     assert_eq!(host.entry("/etc/tool").unwrap().unwrap().access, access);
     assert_eq!(host.entry("/etc/conf.d").unwrap().unwrap().access, Access { mode: 0o2775, ..access });
@@ -176,7 +180,7 @@ const LONG: Duration = Duration::from_secs(60);
 #[tokio::test]
 async fn a_command_gives_its_code_and_output_and_sees_only_its_own_environment() {
     let mut command = sh("echo \"$GREETING$CARGO_MANIFEST_DIR\"; pwd; cat; echo oops >&2; exit 3", LONG);
-    command.environment.insert("GREETING".into(), "moo".into());
+    command.environment.insert("GREETING".into(), drover_catalog::Sensitive::new("moo"));
     command.cwd = Some("/etc".into());
     let output = this_machine().run(&command).await.unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stdout), "moo\n/etc\n");

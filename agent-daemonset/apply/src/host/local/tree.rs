@@ -72,8 +72,47 @@ impl Tree {
         }
     }
 
+    /// See [`Host::read_link`](super::Host::read_link).
+    pub(crate) fn read_link(&self, path: &str) -> Result<Option<String>, HostError> {
+        let target = self.parent(path).and_then(|(parent, name)| rustix::fs::readlinkat(&parent, name, Vec::new()));
+        match target {
+            Ok(target) => Ok(Some(target.to_string_lossy().into_owned())),
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::INVAL) => Ok(None),
+            Err(errno) => Err(failed("look at", path)(errno)),
+        }
+    }
+
+    /// See [`Host::list_directory`](super::Host::list_directory).
+    pub(crate) fn list_directory(&self, path: &str) -> Result<Option<Vec<String>>, HostError> {
+        let folder = match self.resolve(path, OFlags::RDONLY | OFlags::DIRECTORY) {
+            Ok(fd) => fd,
+            Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
+            Err(errno) => return Err(failed("look into", path)(errno)),
+        };
+        let mut names = Vec::new();
+        for found in Dir::read_from(&folder).map_err(failed("look into", path))? {
+            let found = found.map_err(failed("look into", path))?;
+            let name = found.file_name().to_string_lossy().into_owned();
+            if name != "." && name != ".." {
+                names.push(name);
+            }
+        }
+        names.sort_unstable();
+        Ok(Some(names))
+    }
+
     /// See [`Host::write_file`](super::Host::write_file).
     pub(crate) fn write_file(&self, path: &str, content: &[u8], access: Access) -> Result<(), HostError> {
+        self.stage_file(path, content, access)?.place()
+    }
+
+    /// Writes a file beside the place where it shall be. It is gone when the result is dropped.
+    pub(crate) fn stage_file<'a>(
+        &self,
+        path: &'a str,
+        content: &[u8],
+        access: Access,
+    ) -> Result<Staged<'a>, HostError> {
         let (parent, name) = self.parent(path).map_err(failed("write", path))?;
         match stat(&parent, name).map(|stat| entry(&stat).kind) {
             Ok(EntryKind::Directory) => return Err(wrong_kind(path, "a directory", "a file")),
@@ -82,19 +121,38 @@ impl Tree {
             Err(errno) => return Err(failed("look at", path)(errno)),
         }
         let temporary = Temporary::create(&parent).map_err(failed("make a temporary file beside", path))?;
-        let written = temporary.fill(content, access).map_err(|source| HostError::Path {
+        let staged = Staged { target: path, name, parent, temporary, placed: false };
+        staged.temporary.fill(content, access).map_err(|source| HostError::Path {
             action: "write",
             path: path.into(),
             source,
-        });
-        let placed = written.and_then(|()| {
-            rustix::fs::renameat(&parent, &temporary.name, &parent, name).map_err(failed("replace", path))
-        });
-        if let Err(error) = placed {
-            // What went wrong matters more than a leftover, which the next run removes.
-            let _ = rustix::fs::unlinkat(&parent, &temporary.name, AtFlags::empty());
-            return Err(error);
+        })?;
+        Ok(staged)
+    }
+
+    /// See [`Host::write_link`](super::Host::write_link).
+    pub(crate) fn write_link(&self, path: &str, target: &str) -> Result<(), HostError> {
+        let (parent, name) = self.parent(path).map_err(failed("write", path))?;
+        if stat(&parent, name).is_ok_and(|stat| entry(&stat).kind == EntryKind::Directory) {
+            return Err(wrong_kind(path, "a directory", "a symbolic link"));
         }
+        let temporary = Temporary::next_name();
+        rustix::fs::symlinkat(target, &parent, &temporary).map_err(failed("make a temporary link beside", path))?;
+        if let Err(errno) = rustix::fs::renameat(&parent, &temporary, &parent, name) {
+            let _ = rustix::fs::unlinkat(&parent, &temporary, AtFlags::empty());
+            return Err(failed("replace", path)(errno));
+        }
+        rustix::fs::fsync(&parent).map_err(failed("bring to disk", path))
+    }
+
+    /// See [`Host::remove_tree`](super::Host::remove_tree).
+    pub(crate) fn remove_tree(&self, path: &str) -> Result<(), HostError> {
+        let (parent, name) = match self.parent(path) {
+            Ok(found) => found,
+            Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
+            Err(errno) => return Err(failed("remove", path)(errno)),
+        };
+        remove_all(&parent, name, 0).map_err(failed("remove", path))?;
         rustix::fs::fsync(&parent).map_err(failed("bring to disk", path))
     }
 
@@ -198,6 +256,61 @@ impl Tree {
     }
 }
 
+/// How deep a tree may be that is removed; each level holds a folder open.
+const DEEPEST: u32 = 256;
+
+fn remove_all(parent: &OwnedFd, name: &str, depth: u32) -> Result<(), Errno> {
+    match rustix::fs::unlinkat(parent, name, AtFlags::empty()) {
+        Err(Errno::NOENT) => return Ok(()),
+        Err(Errno::ISDIR | Errno::PERM) if depth < DEEPEST => {}
+        other => return other,
+    }
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let folder = rustix::fs::openat(parent, name, flags, Mode::empty())?;
+    for found in Dir::read_from(&folder)? {
+        let found = found?;
+        let name = found.file_name().to_string_lossy();
+        if name != "." && name != ".." {
+            remove_all(&folder, &name, depth + 1)?;
+        }
+    }
+    rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR)
+}
+
+/// A new file beside the place where it shall be.
+pub(crate) struct Staged<'a> {
+    target: &'a str,
+    name: &'a str,
+    parent: OwnedFd,
+    temporary: Temporary,
+    placed: bool,
+}
+
+impl Staged<'_> {
+    /// The path of the new file, as the machine sees it.
+    pub(crate) fn path(&self) -> String {
+        let folder = self.target.rsplit_once('/').map_or("", |(folder, _)| folder);
+        format!("{folder}/{}", self.temporary.name)
+    }
+
+    /// Puts it where it shall be. It is on disk when this returns.
+    pub(crate) fn place(mut self) -> Result<(), HostError> {
+        rustix::fs::renameat(&self.parent, &self.temporary.name, &self.parent, self.name)
+            .map_err(failed("replace", self.target))?;
+        self.placed = true;
+        rustix::fs::fsync(&self.parent).map_err(failed("bring to disk", self.target))
+    }
+}
+
+impl Drop for Staged<'_> {
+    fn drop(&mut self) {
+        if !self.placed {
+            // What went wrong matters more than a leftover, which the next run removes.
+            let _ = rustix::fs::unlinkat(&self.parent, &self.temporary.name, AtFlags::empty());
+        }
+    }
+}
+
 /// A file that nobody knows yet, locked while it is written.
 struct Temporary {
     name: String,
@@ -205,12 +318,16 @@ struct Temporary {
 }
 
 impl Temporary {
-    fn create(folder: &OwnedFd) -> Result<Self, Errno> {
+    fn next_name() -> String {
         static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        format!("{TEMPORARY_PREFIX}{}-{number}{TEMPORARY_SUFFIX}", process::id())
+    }
+
+    fn create(folder: &OwnedFd) -> Result<Self, Errno> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         loop {
-            let number = NEXT.fetch_add(1, Ordering::Relaxed);
-            let name = format!("{TEMPORARY_PREFIX}{}-{number}{TEMPORARY_SUFFIX}", process::id());
+            let name = Self::next_name();
             match rustix::fs::openat(folder, &name, flags, Mode::RUSR | Mode::WUSR) {
                 Ok(fd) => {
                     rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive)?;

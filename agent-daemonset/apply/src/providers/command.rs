@@ -2,9 +2,9 @@
 
 use std::{fmt, time::Duration};
 
-use drover_catalog::ExecSpec;
+use drover_catalog::{CommandSpec, PropertyEvent};
 
-use super::{Provider, ProviderError};
+use super::{Provider, ProviderError, event};
 use crate::host::{Command, Host};
 
 /// Whether a command's work is due.
@@ -25,7 +25,13 @@ impl fmt::Display for Run {
     }
 }
 
-impl Provider for ExecSpec {
+impl super::Change for Run {
+    fn event(&self) -> PropertyEvent {
+        event("ran")
+    }
+}
+
+impl Provider for CommandSpec {
     type Observed = Observed;
     type Change = Run;
 
@@ -61,7 +67,7 @@ trait Guarded {
     fn command(&self, argv: &[String]) -> Command;
 }
 
-impl Guarded for ExecSpec {
+impl Guarded for CommandSpec {
     /// The cheapest guard first.
     async fn guards_allow(&self, host: &impl Host) -> Result<bool, ProviderError> {
         if let Some(path) = &self.creates
@@ -81,12 +87,8 @@ impl Guarded for ExecSpec {
     }
 
     fn command(&self, argv: &[String]) -> Command {
-        Command {
-            argv: argv.to_vec(),
-            environment: self.environment.clone(),
-            cwd: self.cwd.clone(),
-            timeout: Duration::from_secs(u64::from(self.timeout_seconds)),
-        }
+        let timeout = Duration::from_secs(u64::from(self.timeout_seconds));
+        Command { environment: self.environment.clone(), cwd: self.cwd.clone(), ..Command::of(argv.to_vec(), timeout) }
     }
 }
 
@@ -98,16 +100,12 @@ mod tests {
         memory::{MemoryHost, apply, check, check_notified},
     };
 
-    fn spec() -> ExecSpec {
-        ExecSpec {
+    fn spec() -> CommandSpec {
+        CommandSpec {
             argv: vec!["mkfs".into(), "--key=hunter2".into()],
-            creates: None,
-            unless: None,
-            only_if: None,
-            refresh_only: false,
-            cwd: None,
-            environment: [("TOKEN".to_owned(), "hunter2".to_owned())].into(),
+            environment: [("TOKEN".to_owned(), drover_catalog::Sensitive::new("hunter2"))].into(),
             timeout_seconds: 9,
+            ..CommandSpec::default()
         }
     }
 
@@ -115,20 +113,20 @@ mod tests {
     fn runs_when_no_guard_says_that_its_work_is_done() {
         let root = Access { mode: 0o644, user: 0, group: 0 };
         check(&spec(), &MemoryHost::new(), "ran mkfs");
-        let creates = ExecSpec { creates: Some("/disk".into()), ..spec() };
+        let creates = CommandSpec { creates: Some("/disk".into()), ..spec() };
         check(&creates, &MemoryHost::new(), "ran mkfs");
         check(&creates, &MemoryHost::new().file("/disk", "", root), "");
-        let unless = ExecSpec { unless: Some(vec!["blkid".into()]), ..spec() };
+        let unless = CommandSpec { unless: Some(vec!["blkid".into()]), ..spec() };
         check(&unless, &MemoryHost::new().command("blkid", 2, "", ""), "ran mkfs");
         check(&unless, &MemoryHost::new().command("blkid", 0, "", ""), "");
-        let only_if = ExecSpec { only_if: Some(vec!["blkid".into()]), ..spec() };
+        let only_if = CommandSpec { only_if: Some(vec!["blkid".into()]), ..spec() };
         check(&only_if, &MemoryHost::new().command("blkid", 2, "", ""), "");
         check(&only_if, &MemoryHost::new().command("blkid", 0, "", ""), "ran mkfs");
     }
 
     #[test]
     fn a_refresh_only_command_waits_for_a_notification_and_heeds_its_guards() {
-        let refresh_only = ExecSpec { refresh_only: true, unless: Some(vec!["blkid".into()]), ..spec() };
+        let refresh_only = CommandSpec { refresh_only: true, unless: Some(vec!["blkid".into()]), ..spec() };
         let undone = MemoryHost::new().command("blkid", 2, "", "");
         check(&refresh_only, &undone, "");
         assert_eq!(undone.log(), "", "no guard of it runs for nothing");
@@ -144,7 +142,7 @@ mod tests {
 
     #[test]
     fn refuses_a_command_without_a_program() {
-        let empty = ExecSpec { argv: vec![], ..spec() };
+        let empty = CommandSpec { argv: vec![], ..spec() };
         check(&empty, &MemoryHost::new(), "refused: it names no program; put one first in argv");
     }
 }
