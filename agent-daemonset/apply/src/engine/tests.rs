@@ -1,3 +1,7 @@
+mod at_end;
+mod drift;
+mod packages;
+
 use std::{
     cell::Cell,
     panic::{AssertUnwindSafe, catch_unwind},

@@ -1,0 +1,90 @@
+//! Notifications at the end of a run, and what makes a change take effect.
+
+use drover_catalog::{Finish, Resource};
+
+use super::*;
+
+/// Two files; the service, which comes between them, hears of both at the end.
+fn sites(content: &str) -> Catalog {
+    let mut catalog = catalog(vec![
+        ("a", file("/a", content), &[], &[]),
+        ("nginx", nginx(), &[], &[]),
+        ("b", file("/b", content), &[], &[]),
+    ]);
+    catalog.resources[0].notify_at_end = vec![id("nginx")];
+    catalog.resources[2].notify_at_end = vec![id("nginx")];
+    catalog
+}
+
+/// A certificate that takes effect by a command.
+fn certificate(content: &str) -> Catalog {
+    let finish = vec![Finish::Command { argv: vec!["update-ca-certificates".into()], timeout_seconds: 9 }];
+    let mut catalog = catalog(vec![("ca", file("/ca.crt", content), &[], &[])]);
+    catalog.resources[0] = Resource { finish, ..catalog.resources[0].clone() };
+    catalog
+}
+
+#[test]
+fn a_service_restarts_once_after_the_last_change() {
+    let machine = Machine::new();
+    machine.check(&sites("v1"), &["a Changed: created", "nginx Changed: restarted", "b Changed: created"]);
+    assert_eq!(machine.host.log(), "write /a\nwrite /b\nrestart nginx.service");
+    machine.check(&sites("v1"), &["a Unchanged", "nginx Unchanged", "b Unchanged"]);
+    assert!(machine.owes_nothing());
+}
+
+#[test]
+fn a_service_that_starts_after_the_change_does_not_restart() {
+    let host = MemoryHost::new().unit("nginx.service", "inactive", "enabled");
+    let machine = Machine { host, ..Machine::new() };
+    let mut only_before = sites("v1");
+    only_before.resources.remove(2);
+    machine.check(&only_before, &["a Changed: created", "nginx Changed: started"]);
+    assert_eq!(machine.host.count("restart nginx.service"), 0);
+    assert!(machine.owes_nothing());
+}
+
+#[test]
+fn a_failed_change_tells_at_the_end_of_the_run_in_which_it_succeeds() {
+    let machine = Machine::new();
+    machine.host.break_act("write /b");
+    machine.host.break_act("write /a");
+    machine.check(&sites("v1"), &["a Failed: could not write /a", "nginx Unchanged", "b Failed: could not write /b"]);
+    assert!(!machine.owes_nothing());
+    machine.host.repair();
+    machine.check(&sites("v1"), &["a Changed: created", "nginx Changed: restarted", "b Changed: created"]);
+    assert!(machine.owes_nothing());
+}
+
+#[test]
+fn a_kill_at_any_moment_loses_neither_the_end_nor_the_effect() {
+    let mut both = sites("v1");
+    both.resources.extend(certificate("v1").resources);
+    let acts = ["write /a", "write /b", "write /ca.crt", "run update-ca-certificates", "restart nginx.service"];
+    for when in (0..acts.len()).flat_map(|point| [Kill::Before(point), Kill::After(point)]) {
+        let machine = Machine::new();
+        machine.host.kill(when);
+        catch_unwind(AssertUnwindSafe(|| machine.run(Mode::Apply, &both))).expect_err("not killed");
+        machine.host.repair();
+        machine.run(Mode::Apply, &both).unwrap();
+        assert!(acts.iter().all(|act| machine.host.count(act) >= 1), "{when:?}: {}", machine.host.log());
+        assert!(machine.owes_nothing(), "{when:?}");
+        let log = machine.host.log();
+        let last = |act: &str| log.lines().collect::<Vec<_>>().iter().rposition(|line| *line == act);
+        assert!(last("write /b") < last("restart nginx.service"), "{when:?}: {log}");
+        assert!(last("write /ca.crt") < last("run update-ca-certificates"), "{when:?}: {log}");
+        machine.run(Mode::Apply, &both).unwrap();
+        assert_eq!(machine.host.log(), "", "{when:?}: all is quiet");
+    }
+}
+
+#[test]
+fn what_makes_a_change_take_effect_is_tried_again_until_it_succeeds() {
+    let machine = Machine::new();
+    machine.host.break_act("run update-ca-certificates");
+    machine.check(&certificate("v1"), &["ca Failed: could not run update-ca-certificates"]);
+    machine.host.repair();
+    machine.check(&certificate("v1"), &["ca Changed: ran update-ca-certificates"]);
+    machine.check(&certificate("v1"), &["ca Unchanged"]);
+    assert!(machine.owes_nothing());
+}
