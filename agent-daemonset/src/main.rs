@@ -7,6 +7,7 @@ mod admission;
 mod cli;
 mod keeper;
 mod link;
+mod manifests;
 mod masters;
 mod memory;
 mod one_shot;
