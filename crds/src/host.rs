@@ -140,6 +140,9 @@ pub struct AppliedReport {
     pub changed: i32,
     /// How many of them failed.
     pub failed: i32,
+    /// Why the machine must reboot; at most 10 reasons. A Rollout brings it about.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub reboot_required: Vec<String>,
     /// The first failures, or what was changed, in words.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub message: Option<String>,
@@ -177,6 +180,10 @@ pub struct Claim {
     /// What the step waits for, such as a pod and the budget that protects it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub waiting_for: Option<String>,
+    /// The boot during which the machine may reboot, by the kernel's boot id; absent: it may not. It is over when the agent
+    /// reports another boot id.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub reboot: Option<String>,
     /// Why the machine failed: it is given back and counted as failed.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub failure: Option<String>,
@@ -195,6 +202,8 @@ pub enum ClaimStep {
     Drain,
     /// The revision is assigned, and the agent applies it.
     Apply,
+    /// The machine reboots, because what was applied asks for it.
+    Reboot,
     /// The gates are asked.
     Verify,
     /// Cordon and label become what they were before.
@@ -210,6 +219,7 @@ impl ClaimStep {
             Self::Cordon => "Cordon",
             Self::Drain => "Drain",
             Self::Apply => "Apply",
+            Self::Reboot => "Reboot",
             Self::Verify => "Verify",
             Self::Restore => "Restore",
         }

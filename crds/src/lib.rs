@@ -29,8 +29,8 @@ pub use node_config::{
 };
 pub use rollout::{
     Batch, BatchStatus, Counts, Disruption, Drain, Failure, FailurePolicy, Gate, Gates, HttpGate, HttpScheme,
-    InFlightHost, LoadBalancer, NodeConfigRef, NodeReadyGate, Rollout, RolloutDisplay, RolloutPhase, RolloutSpec,
-    RolloutStatus, Run, Strategy, UnmanagedPods,
+    InFlightHost, LoadBalancer, NodeConfigRef, NodeReadyGate, RebootPolicy, Rollout, RolloutDisplay, RolloutPhase,
+    RolloutSpec, RolloutStatus, Run, Strategy, UnmanagedPods,
 };
 
 /// The API group of all kinds.

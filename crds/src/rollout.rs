@@ -133,6 +133,24 @@ pub struct Disruption {
     /// Cordon the node and evict its pods, as `kubectl drain` does. Left out: neither.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub drain: Option<Drain>,
+    /// What happens when something that was applied asks for a reboot. `IfRequired`: the machine reboots while it is out of
+    /// service, and has failed when it does not come back with another boot id. `Never`: it goes on, and its Host says that a
+    /// reboot is due. Left out: `IfRequired` where nodes are drained, else `Never`: pods would not survive it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub reboot: Option<RebootPolicy>,
+    /// How long a machine may take to come back from its reboot, in seconds. Left out: 900.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schemars(range(min = 1, max = 86400))]
+    pub reboot_timeout_seconds: Option<i32>,
+}
+
+/// What happens when something that was applied asks for a reboot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum RebootPolicy {
+    /// The machine reboots.
+    IfRequired,
+    /// It does not.
+    Never,
 }
 
 /// Takes a node out of load balancers.
@@ -442,6 +460,17 @@ impl RolloutSpec {
     /// How nodes are drained, if they are.
     pub fn drain(&self) -> Option<&Drain> {
         self.disruption.as_ref()?.drain.as_ref()
+    }
+
+    /// Whether a machine reboots when something that was applied asks for it.
+    pub fn reboots(&self) -> bool {
+        let policy = self.disruption.as_ref().and_then(|disruption| disruption.reboot);
+        policy.map_or(self.drain().is_some(), |policy| policy == RebootPolicy::IfRequired)
+    }
+
+    /// How long a machine may take to come back from its reboot, in seconds.
+    pub fn resolved_reboot_timeout_seconds(&self) -> i32 {
+        self.disruption.as_ref().and_then(|disruption| disruption.reboot_timeout_seconds).unwrap_or(900)
     }
 
     /// The gates of each machine.

@@ -48,6 +48,8 @@ pub struct Subject {
     pub facts: Facts,
     /// The assignment generation that the catalog will carry.
     pub generation: i64,
+    /// The boot during which the machine may reboot, where a Rollout says so.
+    pub reboot: Option<String>,
 }
 
 /// Why there is no catalog. Each message says where, and what to do.
@@ -169,7 +171,7 @@ pub fn compile(subject: &Subject, revisions: &[(RevisionRef, &Content)]) -> Resu
         }
     }
 
-    let Subject { host, node_name, labels, facts, generation } = subject;
+    let Subject { host, node_name, labels, facts, generation, reboot } = subject;
     let mut resources = Vec::new();
     let mut room = MAX_CONTENT;
     for (revision, content) in &revisions {
@@ -187,7 +189,7 @@ pub fn compile(subject: &Subject, revisions: &[(RevisionRef, &Content)]) -> Resu
         revisions: revisions.iter().map(|(revision, _)| revision.clone()).collect(),
         interval_seconds: interval.unwrap_or(DEFAULT_INTERVAL_SECONDS),
         resources,
-        reboot: None,
+        reboot: reboot.clone(),
         digest: Digest::of(b""),
     }
     .seal()

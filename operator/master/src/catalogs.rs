@@ -79,6 +79,7 @@ impl Catalogs {
             labels: host.labels.clone(),
             facts: facts_from_brief(facts),
             generation: host.generation,
+            reboot: host.reboot.clone(),
         };
         // The turn goes with the work: a caller that leaves does not stop it.
         let work = move || {

@@ -45,6 +45,8 @@ pub(crate) struct HostView {
     pub(crate) facts: Option<FactsBrief>,
     pub(crate) assigned: Vec<Assignment>,
     pub(crate) generation: i64,
+    /// The boot during which the machine may reboot.
+    pub(crate) reboot: Option<String>,
     pub(crate) active: Option<AppliedReport>,
     pub(crate) applied: Option<Condition>,
     /// The digest of all that its catalog is made of; revisions are immutable, so their names stand for them.
@@ -64,6 +66,7 @@ impl HostView {
             facts: status.facts,
             assigned: status.assigned,
             generation: status.assigned_generation,
+            reboot: status.claim.and_then(|claim| claim.reboot),
             active: status.active,
             applied: condition::find(&status.conditions, APPLIED).cloned(),
             inputs: Digest::of(b""),
@@ -71,8 +74,8 @@ impl HostView {
             // revisions, which grow as well.
             version: metadata.resource_version.and_then(|version| version.parse().ok()),
         };
-        let Self { identity, node, labels, facts, assigned, generation, .. } = &view;
-        view.inputs = Digest::of_json(&(identity, &node.name, labels, facts, assigned, generation)).ok()?;
+        let Self { identity, node, labels, facts, assigned, generation, reboot, .. } = &view;
+        view.inputs = Digest::of_json(&(identity, &node.name, labels, facts, assigned, generation, reboot)).ok()?;
         Some(view)
     }
 }

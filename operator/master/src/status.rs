@@ -87,6 +87,7 @@ pub(crate) fn report(host: &HostView, report: &Report, now: Timestamp) -> Option
         resources: number(report.totals.resources()),
         changed: number(changed),
         failed: number(failed),
+        reboot_required: report.reboot_required.iter().take(10).map(|reason| clean(reason)).collect(),
         message: text(&words(report, if converged { ResourceStatus::Changed } else { ResourceStatus::Failed })),
         last_change_time: if changed > 0 {
             Some(Time(now))

@@ -176,6 +176,7 @@ fn subject(host: &Host) -> Option<Subject> {
         labels: host.labels().clone(),
         facts: compile::facts_from_brief(status.facts.as_ref()?),
         generation: status.assigned_generation,
+        reboot: None,
     })
 }
 

@@ -13,6 +13,7 @@ fn subject() -> Subject {
         labels: BTreeMap::from([("zone".to_owned(), "a".to_owned())]),
         facts: Facts::default(),
         generation: 7,
+        reboot: None,
     }
 }
 

@@ -39,6 +39,7 @@ enum Luck {
     AgentSilent,
     GateFails,
     GateSilent,
+    NeverReboots,
 }
 
 struct World {
@@ -53,6 +54,8 @@ struct World {
     /// How many evictions each budget still allows; a pod that is evicted takes one, and gives it back when it runs again.
     budgets: BTreeMap<&'static str, i32>,
     luck: BTreeMap<String, Luck>,
+    /// Whether what the agents apply asks for a reboot.
+    needs_reboot: bool,
     writes: usize,
     /// Whether what only one operator can promise is checked: not after a write that was decided on an old snapshot.
     strict: bool,
@@ -101,6 +104,7 @@ impl World {
             pods: vec![],
             budgets: BTreeMap::new(),
             luck: BTreeMap::new(),
+            needs_reboot: false,
             writes: 0,
             strict: true,
         };
@@ -234,7 +238,12 @@ impl World {
             let host = &mut self.hosts[index];
             let status = host.status.get_or_insert_default();
             let reported = status.active.as_ref().is_some_and(|active| active.generation == status.assigned_generation);
-            if status.assigned.is_empty() || reported || luck == Luck::AgentSilent {
+            let booted = status.active.as_ref().and_then(|active| active.boot_id.clone()).unwrap_or("boot-0".into());
+            let may_reboot = status.claim.as_ref().is_some_and(|claim| claim.reboot.as_ref() == Some(&booted));
+            if status.assigned.is_empty() || (reported && !may_reboot) || luck == Luck::AgentSilent {
+                continue;
+            }
+            if may_reboot && luck == Luck::NeverReboots {
                 continue;
             }
             host.metadata.resource_version = Some(version);
@@ -245,6 +254,8 @@ impl World {
                 message: (luck == Luck::AgentFails).then(|| "base/web: exit code 1".into()),
                 failed: i32::from(luck == Luck::AgentFails),
                 resources: 3,
+                reboot_required: if self.needs_reboot && !may_reboot { vec!["a new kernel".into()] } else { vec![] },
+                boot_id: Some(if may_reboot { format!("{booted}+") } else { booted }),
                 ..Default::default()
             });
         }
@@ -468,6 +479,47 @@ fn the_first_failure_stops_the_run_says_why_and_gives_back() {
         assert_eq!(status.counts.as_ref().map(|c| (c.failed, c.updated, c.pending)), Some((1, 0, 2)));
         world.assert_given_back(&before);
     }
+}
+
+#[test]
+fn a_machine_reboots_while_it_is_out_of_service_and_is_known_by_another_boot_id() {
+    let mut world = World::new(2, drained());
+    world.needs_reboot = true;
+    let before = world.nodes.clone();
+    world.until(RolloutPhase::Complete);
+    for host in &world.hosts {
+        let active = host.status.as_ref().unwrap().active.as_ref().unwrap();
+        assert_eq!((active.boot_id.as_deref(), active.reboot_required.len()), (Some("boot-0+"), 0));
+    }
+    world.assert_given_back(&before);
+}
+
+#[test]
+fn a_reboot_needs_the_rollouts_leave() {
+    for (spec, reboots) in [
+        (json!({}), false),
+        (json!({"disruption": {"reboot": "IfRequired"}}), true),
+        (json!({"disruption": {"drain": {}}}), true),
+        (json!({"disruption": {"drain": {}, "reboot": "Never"}}), false),
+    ] {
+        let mut world = World::new(1, spec.clone());
+        world.needs_reboot = true;
+        world.until(RolloutPhase::Complete);
+        let active = world.hosts[0].status.as_ref().unwrap().active.as_ref().unwrap();
+        assert_eq!(active.boot_id.as_deref() == Some("boot-0+"), reboots, "{spec}");
+    }
+}
+
+#[test]
+fn a_machine_that_does_not_come_back_from_its_reboot_has_failed() {
+    let mut world = World::new(2, drained());
+    world.needs_reboot = true;
+    world.luck.insert("node-1".into(), Luck::NeverReboots);
+    let before = world.nodes.clone();
+    world.until(RolloutPhase::Failed);
+    let why = "it did not come back from its reboot within 900 s";
+    assert!(world.status().failures[0].message.starts_with(why), "{:?}", world.status().failures);
+    world.assert_given_back(&before);
 }
 
 #[test]
@@ -703,7 +755,7 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
         1 => (0_usize..5).prop_map(Event::Ready),
         1 => any::<bool>().prop_map(Event::Pause),
         1 => any::<bool>().prop_map(Event::Revision),
-        1 => (0_usize..5, 0_u8..5).prop_map(|(host, luck)| Event::Luck(host, luck)),
+        1 => (0_usize..5, 0_u8..6).prop_map(|(host, luck)| Event::Luck(host, luck)),
         1 => (0_usize..5).prop_map(Event::Replace),
     ];
     proptest::collection::vec(event, 1..120)
@@ -767,7 +819,10 @@ proptest! {
                     world.config.status.as_mut().unwrap().revision = Some(revision.into());
                 }
                 Event::Luck(index, luck) => {
-                    let luck = [Luck::Works, Luck::AgentFails, Luck::AgentSilent, Luck::GateFails, Luck::GateSilent][usize::from(luck)];
+                    let luck = [
+                        Luck::Works, Luck::AgentFails, Luck::AgentSilent, Luck::GateFails, Luck::GateSilent, Luck::NeverReboots,
+                    ][usize::from(luck)];
+                    world.needs_reboot = luck == Luck::NeverReboots || (world.needs_reboot && index > 0);
                     world.luck.insert(machine(index), luck);
                 }
                 Event::Replace(index) => {

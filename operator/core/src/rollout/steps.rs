@@ -23,6 +23,7 @@ const CLAIMED: &str = "Claimed";
 const EXCLUDED: &str = "ExcludedFromLoadBalancer";
 const CORDONED: &str = "Cordoned";
 const DRAINED: &str = "Drained";
+const REBOOTED: &str = "Rebooted";
 const VERIFIED: &str = "Verified";
 
 /// Of how many Rollouts a host remembers how the last run ended.
@@ -66,6 +67,7 @@ pub(super) fn next(snapshot: &Snapshot, entry: &InFlightHost, now: Timestamp) ->
         ClaimStep::Cordon => subject.cordon(),
         ClaimStep::Drain => subject.drain(),
         ClaimStep::Apply => subject.apply(),
+        ClaimStep::Reboot => subject.reboot(),
         ClaimStep::Verify => subject.verify(),
         ClaimStep::Restore => subject.restore(),
     }
@@ -101,6 +103,7 @@ fn hold(snapshot: &Snapshot, host: &Host, entry: &InFlightHost, now: Timestamp) 
         step: ClaimStep::Claim,
         step_started_at: Time(now),
         waiting_for: None,
+        reboot: None,
         failure: None,
     });
     status.restore = Some(Restore {
@@ -159,6 +162,7 @@ impl<'a> Subject<'a> {
             ClaimStep::LeaveLoadBalancer => Some((EXCLUDED, "Settling")),
             ClaimStep::Cordon => Some((CORDONED, "Cordoning")),
             ClaimStep::Drain => Some((DRAINED, "Draining")),
+            ClaimStep::Reboot => Some((REBOOTED, "Rebooting")),
             ClaimStep::Verify => Some((VERIFIED, "AskingGates")),
             ClaimStep::Claim | ClaimStep::Apply | ClaimStep::Restore => None,
         };
@@ -168,7 +172,12 @@ impl<'a> Subject<'a> {
         if step == ClaimStep::Apply {
             assign(&mut status, &self.claim.target);
         }
-        status.claim = Some(Claim { step, step_started_at: Time(self.now), waiting_for: None, ..self.claim.clone() });
+        let mut claim = Claim { step, step_started_at: Time(self.now), waiting_for: None, ..self.claim.clone() };
+        claim.reboot = match step {
+            ClaimStep::Reboot => self.status.active.as_ref().and_then(|active| active.boot_id.clone()),
+            _ => None,
+        };
+        status.claim = Some(claim);
         self.write(status)
     }
 
@@ -178,6 +187,7 @@ impl<'a> Subject<'a> {
             ClaimStep::LeaveLoadBalancer => Some((EXCLUDED, "Excluded")),
             ClaimStep::Cordon => Some((CORDONED, "Cordoned")),
             ClaimStep::Drain => Some((DRAINED, "Drained")),
+            ClaimStep::Reboot => Some((REBOOTED, "AnotherBootId")),
             ClaimStep::Verify => Some((VERIFIED, "GatesPassed")),
             ClaimStep::Claim | ClaimStep::Apply | ClaimStep::Restore => None,
         };
@@ -194,6 +204,7 @@ impl<'a> Subject<'a> {
             step: ClaimStep::Restore,
             step_started_at: Time(self.now),
             waiting_for: None,
+            reboot: None,
             failure: Some(message),
             ..self.claim.clone()
         });
@@ -298,7 +309,8 @@ impl<'a> Subject<'a> {
         let generation = self.status.assigned_generation;
         if let Some(active) = self.status.active.as_ref().filter(|active| active.generation == generation) {
             if active.converged {
-                return self.enter(ClaimStep::Verify);
+                let reboots = !active.reboot_required.is_empty() && self.spec.reboots();
+                return self.enter(if reboots { ClaimStep::Reboot } else { ClaimStep::Verify });
             }
             let message = active.message.as_deref().unwrap_or("see the agent's log");
             return self.fail(format!("{} of {} resources failed: {message}", active.failed, active.resources));
@@ -316,6 +328,33 @@ impl<'a> Subject<'a> {
             ));
         }
         self.wait_for("the agent's report".to_owned(), LATER)
+    }
+
+    /// The agent reboots its machine when its catalog says so, for the boot id that the claim holds; another one is the
+    /// proof.
+    fn reboot(&self) -> Next {
+        let active = self.status.active.clone().unwrap_or_default();
+        let Some(before) = &self.claim.reboot else {
+            return self.fail("it must reboot, and its agent reports no boot id to tell that by".to_owned());
+        };
+        let reasons = active.reboot_required.join(", ");
+        if active.boot_id.as_ref().is_some_and(|now| now != before) {
+            return match (active.converged, reasons.as_str()) {
+                (true, "") => self.enter(ClaimStep::Verify),
+                (true, reasons) => self.fail(format!("it has rebooted, and asks for it again: {reasons}")),
+                (false, _) => self.fail(format!(
+                    "after its reboot {} of {} resources failed: {}",
+                    active.failed,
+                    active.resources,
+                    active.message.as_deref().unwrap_or("see the agent's log")
+                )),
+            };
+        }
+        let timeout = self.spec.resolved_reboot_timeout_seconds();
+        if self.is_over(timeout) {
+            return self.fail(format!("it did not come back from its reboot within {timeout} s; look at its console"));
+        }
+        self.wait_for(format!("the reboot: {reasons}"), LATER)
     }
 
     fn verify(&self) -> Next {
@@ -365,7 +404,7 @@ impl<'a> Subject<'a> {
         status.runs.sort_by_key(|record| std::cmp::Reverse(record.finished_at.0));
         status.runs.truncate(MOST_RUNS);
         status.runs.sort_by(|a, b| a.rollout.cmp(&b.rollout));
-        for type_ in [CLAIMED, EXCLUDED, CORDONED, DRAINED] {
+        for type_ in [CLAIMED, EXCLUDED, CORDONED, DRAINED, REBOOTED] {
             condition::remove(&mut status.conditions, type_);
         }
         status.claim = None;
