@@ -39,8 +39,10 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Fetch catalogs from the masters and keep the machine so, until SIGTERM
     Run(RunOptions),
-    /// Apply one catalog file once
-    #[command(after_help = "Exit codes: 0 nothing changed, 2 something changed, 1 something failed, 64 wrong usage.")]
+    /// Apply NodeConfigs from files once, without a cluster; or a catalog that a master compiled
+    #[command(
+        after_help = "Example: drover-agent apply --noop -f nodeconfig.yaml -f data/\n\nExit codes: 0 nothing changed, 2 something changed, 1 something failed, 64 wrong usage."
+    )]
     Apply(ApplyOptions),
     /// Print what templates may know of a machine, as JSON
     Facts {
@@ -84,24 +86,36 @@ pub(crate) struct RunOptions {
     pub(crate) host_name: Option<String>,
 }
 
-/// One run of a catalog file.
+/// One run.
 #[derive(Debug, Args)]
 pub(crate) struct ApplyOptions {
-    /// The catalog, as JSON with its digest; `-` for standard input
+    /// A YAML file with NodeConfigs and the ConfigMaps and Secrets that they read, or a folder of such files; `-` for
+    /// standard input. Can be given several times
+    #[arg(short = 'f', long = "filename", required_unless_present = "catalog", conflicts_with = "catalog")]
+    pub(crate) files: Vec<PathBuf>,
+    /// A label that this machine shall have for `hostSelector`, beside `kubernetes.io/hostname` and `kubernetes.io/os`
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = key_value, conflicts_with = "catalog")]
+    pub(crate) labels: Vec<(String, String)>,
+    /// A catalog, as JSON with its digest; `-` for standard input
     #[arg(long)]
-    pub(crate) catalog: PathBuf,
+    pub(crate) catalog: Option<PathBuf>,
     /// The root of the machine, or a folder that stands for one: an image that is being built, where nothing is started
     #[arg(long, env = "DROVER_ROOT", default_value = "/")]
     pub(crate) root: PathBuf,
     /// The folder, on the machine itself, that remembers what is still owed
     #[arg(long, env = "DROVER_STATE_DIR", default_value = "/var/lib/drover")]
     pub(crate) state_dir: String,
-    /// Say what would change, and change nothing
+    /// Say what would change, with the differences of files, and change nothing
     #[arg(long)]
     pub(crate) noop: bool,
     /// What to print
     #[arg(long, value_enum, default_value_t = Output::Table)]
     pub(crate) output: Output,
+}
+
+fn key_value(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("write KEY=VALUE")?;
+    Ok((key.to_owned(), value.to_owned()))
 }
 
 /// What a run prints.

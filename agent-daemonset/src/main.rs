@@ -7,6 +7,7 @@ mod admission;
 mod cli;
 mod keeper;
 mod link;
+mod local;
 mod manifests;
 mod masters;
 mod memory;

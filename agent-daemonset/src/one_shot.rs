@@ -1,6 +1,8 @@
-//! `drover-agent apply`: one run of a catalog that comes as a file, or by standard input as SSH Jobs send it.
+//! `drover-agent apply`: one run of NodeConfigs from files, or of a catalog that comes as a file or by standard input, as
+//! SSH Jobs send it.
 //!
-//! The same rules hold as for a catalog from a master: it is whole, and not a step back. What it changes is printed.
+//! The same rules hold for a catalog as for one from a master: it is whole, and not a step back. A machine that a master
+//! keeps is not changed from files: the two would undo each other's work. What changes is printed.
 
 use std::{
     fmt::Write as _,
@@ -10,13 +12,14 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use drover_apply::{LocalHost, Mode, Run, StateDir};
+use drover_apply::{Difference, LocalHost, Mode, Run, StateDir};
 use drover_catalog::{Catalog, Outcome, Report, ResourceStatus, Totals};
 use tokio::sync::watch;
 
 use crate::{
     admission,
     cli::{ApplyOptions, Exit, Output},
+    local,
     memory::Memory,
     run_report,
     shutdown::Signals,
@@ -29,12 +32,29 @@ pub(crate) fn is_booted(root: &Path) -> bool {
 
 /// Applies the catalog once.
 pub(crate) async fn run(options: ApplyOptions) -> anyhow::Result<Exit> {
-    let catalog = read(&options.catalog)?;
+    let mode = if options.noop { Mode::Noop } else { Mode::Apply };
     let state = StateDir::new(&options.root, &options.state_dir)?;
     let memory = Memory(&state);
-    admission::admit(&catalog, memory.catalog()?.as_ref(), None)
-        .with_context(|| format!("{} is refused", options.catalog.display()))?;
-    let mode = if options.noop { Mode::Noop } else { Mode::Apply };
+    let kept = memory.catalog()?;
+    let catalog = match &options.catalog {
+        Some(path) => {
+            let catalog = read(path)?;
+            admission::admit(&catalog, kept.as_ref(), None)
+                .with_context(|| format!("{} is refused", path.display()))?;
+            catalog
+        }
+        None => {
+            if let Some(kept) = kept.filter(|kept| mode == Mode::Apply && !local::is_local(kept)) {
+                bail!(
+                    "a master keeps this machine (Host {}, generation {}): change its NodeConfig in the cluster; \
+                     --noop works all the same",
+                    kept.host.name,
+                    kept.generation
+                );
+            }
+            local::catalog(&options.files, &options.root, &options.labels)?
+        }
+    };
     let lock = match mode {
         Mode::Noop => None,
         Mode::Apply => match state.try_lock()? {
@@ -51,7 +71,7 @@ pub(crate) async fn run(options: ApplyOptions) -> anyhow::Result<Exit> {
     let host = LocalHost::open(&options.root, is_booted(&options.root))?;
     let started = Instant::now();
     let run = Run { host: &host, state: &state, mode, differences: options.noop, stop: &|| *stopping.borrow() };
-    let result = tokio::select! {
+    let mut result = tokio::select! {
         result = run.apply(&catalog) => result?,
         () = signals.watch(stop) => return Ok(Exit::Failed),
     };
@@ -62,9 +82,10 @@ pub(crate) async fn run(options: ApplyOptions) -> anyhow::Result<Exit> {
         memory.end_run()?;
     }
     drop(lock);
+    let differences = std::mem::take(&mut result.differences);
     let report = run_report::of_run(&catalog, result, started.elapsed(), &options.root);
     match options.output {
-        Output::Table => print(&table(&report, mode))?,
+        Output::Table => print(&table(&report, &differences, mode))?,
         Output::Json => print(&serde_json::to_string(&report).context("could not write the report as JSON")?)?,
     }
     Ok(exit(&report))
@@ -100,14 +121,17 @@ fn exit(report: &Report) -> Exit {
     }
 }
 
-/// What is not unchanged, a line each, and the counts.
-fn table(report: &Report, mode: Mode) -> String {
+/// What is not unchanged, a line each with the differences below it, and the counts.
+fn table(report: &Report, differences: &[Difference], mode: Mode) -> String {
     let rows = report.resources.iter();
     let width = rows.clone().map(|r| r.id.as_str().len()).max().unwrap_or(0);
     let mut text = String::new();
     for row in rows {
         // Writing to a String does not fail.
         let _ = writeln!(text, "{:<9} {:<width$}  {}", word(row.status, mode), row.id.as_str(), row.message);
+        for difference in differences.iter().filter(|difference| difference.id == row.id) {
+            text.push_str(&difference.text);
+        }
     }
     let Totals { unchanged, changed, corrected, pending, failed, skipped, deferred, flapping: _ } = report.totals;
     let done = match mode {

@@ -39,13 +39,14 @@ fn check(output: &Output, code: i32, stdout: &str) {
 #[test]
 fn the_exit_code_tells_whether_something_changed() {
     let root = tempfile::tempdir().unwrap();
-    let motd = catalog(1, vec![resource("motd", file("/motd", "hunter2"), &[])]);
+    let motd = catalog(1, vec![resource("motd", file("/motd", "moo\n"), &[])]);
     let changed = " base/motd  created\n1 changed, 0 unchanged, 0 deferred, 0 failed, 0 skipped";
-    let would = changed.replace("1 changed", "1 would change");
+    let difference = "created\n--- /dev/null\n+++ /motd\n@@ -0,0 +1 @@\n+moo";
+    let would = changed.replace("1 changed", "1 would change").replace("created", difference);
     check(&apply(root.path(), &motd, &["--noop"]), 2, &format!("would be {would}"));
     assert!(fs::read_dir(root.path()).unwrap().next().is_none(), "a dry run leaves no trace");
     check(&apply(root.path(), &motd, &[]), 2, &format!("changed  {changed}"));
-    assert_eq!(fs::read_to_string(root.path().join("motd")).unwrap(), "hunter2");
+    assert_eq!(fs::read_to_string(root.path().join("motd")).unwrap(), "moo\n");
     check(&apply(root.path(), &motd, &[]), 0, "0 changed, 1 unchanged, 0 deferred, 0 failed, 0 skipped");
     let failing = catalog(2, vec![resource("deep", file("/no/such/folder", ""), &[])]);
     assert_eq!(apply(root.path(), &failing, &[]).status.code(), Some(1));

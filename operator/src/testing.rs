@@ -1,7 +1,6 @@
 //! What the tests of the controllers share: an API server that answers what a test says, and says what it was asked.
 
-use std::pin::pin;
-
+use futures::{FutureExt as _, future::LocalBoxFuture};
 use http::{Method, Request, Response};
 use kube::{Client, client::Body};
 use serde_json::{Value, json};
@@ -51,19 +50,22 @@ impl ApiServer {
 
     /// Answers with the object of this path, 404 where the test gives none, and an empty list for lists, until the future
     /// ends. Returns what it came to, and every write.
-    pub(crate) async fn serve<T>(
-        &mut self,
-        objects: &[(&str, Value)],
-        future: impl Future<Output = T>,
-    ) -> (T, Vec<Asked>) {
-        let mut future = pin!(future);
-        let mut writes = vec![];
-        loop {
-            tokio::select! {
-                result = &mut future => return (result, writes),
-                asked = self.next(objects) => writes.extend(asked),
+    pub(crate) fn serve<'a, T: 'a>(
+        &'a mut self,
+        objects: &'a [(&str, Value)],
+        future: impl Future<Output = T> + 'a,
+    ) -> LocalBoxFuture<'a, (T, Vec<Asked>)> {
+        let mut future = Box::pin(future);
+        async move {
+            let mut writes = vec![];
+            loop {
+                tokio::select! {
+                    result = &mut future => return (result, writes),
+                    asked = self.next(objects) => writes.extend(asked),
+                }
             }
         }
+        .boxed_local()
     }
 
     async fn next(&mut self, objects: &[(&str, Value)]) -> Option<Asked> {

@@ -16,6 +16,6 @@ mod providers;
 pub mod run_in_root;
 pub mod state;
 
-pub use engine::{Mode, Run, RunError, RunResult};
+pub use engine::{Difference, Mode, Run, RunError, RunResult};
 pub use host::{Host, HostError, LocalHost};
 pub use state::{RunLock, StateDir, StateError};

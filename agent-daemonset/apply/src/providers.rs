@@ -79,7 +79,7 @@ pub(crate) struct Contents {
     pub(crate) path: String,
     /// What is there; `None` where nothing is.
     pub(crate) before: Option<Vec<u8>>,
-    /// Whether others than its owner and group may read what is there.
+    /// Whether others than its owner and group may read what is there and what will be.
     pub(crate) public: bool,
     /// What will be there; `None` where nothing will be.
     pub(crate) after: Option<Vec<u8>>,

@@ -10,9 +10,9 @@ mod pending;
 use std::{io, os::fd::OwnedFd, path::Path};
 
 pub use applied::Applied;
-pub use backups::Backups;
+pub use backups::{Backup, Backups};
 pub use pending::Pending;
-use serde::de::DeserializeOwned;
+use serde::{Serialize, de::DeserializeOwned};
 use thiserror::Error;
 
 use crate::host::{Access, HostError, Tree};
@@ -45,6 +45,13 @@ impl StateDir {
         serde_json::from_slice(&text)
             .map(Some)
             .map_err(|error| StateError::Damaged { name, source: io::Error::from(error) })
+    }
+
+    /// Writes a value as JSON; see [`StateDir::write`].
+    pub fn write_json<T: Serialize>(&self, name: &'static str, value: &T) -> Result<(), StateError> {
+        let text =
+            serde_json::to_vec(value).map_err(|error| StateError::Damaged { name, source: io::Error::from(error) })?;
+        self.write(name, &text)
     }
 
     /// The copies of what was replaced.

@@ -295,7 +295,9 @@ mod tests {
         };
         let resources: Vec<ResourceReport> = resources.iter().map(one).collect();
         let mut totals = drover_catalog::Totals::default();
-        resources.iter().for_each(|resource| totals.add(resource));
+        for resource in &resources {
+            totals.add(resource);
+        }
         Report {
             totals,
             millis_by_type: std::collections::BTreeMap::new(),

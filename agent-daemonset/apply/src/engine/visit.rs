@@ -275,7 +275,7 @@ impl<H: Host> Visit<'_, H> {
         let Contents { path, before, public, after } = contents;
         if self.wants_differences {
             let id = resource.id.clone();
-            self.differences.push(if secret || (before.is_some() && !public) {
+            self.differences.push(if secret || !public {
                 Difference::withheld(id, path.clone())
             } else {
                 Difference::of(id, path.clone(), before.as_deref(), after.as_deref())

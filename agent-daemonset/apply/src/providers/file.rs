@@ -4,7 +4,7 @@ use std::fmt;
 
 use drover_catalog::{FileSpec, PropertyEvent};
 
-use super::{Provider, ProviderError, access_changes, event, event_of, wanted_access};
+use super::{Contents, Provider, ProviderError, access_changes, event, event_of, wanted_access};
 use crate::host::{Access, Entry, EntryKind, Host};
 
 /// A file as it is.
@@ -84,6 +84,17 @@ impl Provider for FileSpec {
         Ok(vec![Change::Write { reason: reasons.join(", "), access: wanted }])
     }
 
+    fn contents(&self, host: &impl Host, _changes: &[Change]) -> Result<Option<Contents>, ProviderError> {
+        let entry = host.entry(&self.path)?.filter(|entry| entry.kind == EntryKind::File);
+        let before = if entry.is_some() { host.read_file(&self.path)? } else { None };
+        let after = self.content.as_ref().map(|content| content.expose().to_vec());
+        if before == after {
+            return Ok(None);
+        }
+        let public = entry.is_none_or(|entry| entry.access.mode & 0o004 != 0) && self.mode & 0o004 != 0;
+        Ok(Some(Contents { path: self.path.clone(), before, public, after }))
+    }
+
     async fn apply(&self, host: &impl Host, changes: &[Change]) -> Result<(), ProviderError> {
         for change in changes {
             match (change, &self.content) {
@@ -133,6 +144,26 @@ mod tests {
         check(&gone, &MemoryHost::new(), "");
         check(&gone, &MemoryHost::new().file("/etc/motd", "moo", WANTED), "removed");
         check(&gone, &MemoryHost::new().special("/etc/motd", EntryKind::SymbolicLink), "removed");
+    }
+
+    #[test]
+    fn shows_what_everybody_may_read() {
+        let contents = |spec: &FileSpec, host: &MemoryHost| {
+            let contents = spec.contents(host, &[]).unwrap()?;
+            let text = |bytes: Option<Vec<u8>>| bytes.map(|bytes| String::from_utf8(bytes).unwrap());
+            Some((text(contents.before), text(contents.after), contents.public))
+        };
+        let some = |text: &str| Some(text.to_owned());
+        let moo = motd(Some("moo"));
+        assert_eq!(contents(&moo, &MemoryHost::new()), Some((None, some("moo"), true)));
+        assert_eq!(contents(&moo, &MemoryHost::new().file("/etc/motd", "moo", WANTED)), None);
+        let baa = || MemoryHost::new().file("/etc/motd", "baa", WANTED);
+        assert_eq!(contents(&moo, &baa()), Some((some("baa"), some("moo"), true)));
+        assert_eq!(contents(&motd(None), &baa()), Some((some("baa"), None, true)));
+        let closed = MemoryHost::new().file("/etc/motd", "key", Access { mode: 0o600, ..WANTED });
+        assert_eq!(contents(&moo, &closed).map(|contents| contents.2), Some(false));
+        let closing = FileSpec { mode: 0o640, ..moo };
+        assert_eq!(contents(&closing, &baa()).map(|contents| contents.2), Some(false));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What was applied, by resource: with it, a difference is told to be drift or a new intent, and a resource that changes
 //! at each run is found.
 
-use std::{collections::BTreeMap, io};
+use std::collections::BTreeMap;
 
 use drover_catalog::{Digest, Resource, ResourceId};
 use serde::{Deserialize, Serialize};
@@ -92,9 +92,7 @@ impl Applied {
         if !self.changed {
             return Ok(());
         }
-        let text = serde_json::to_vec(&self.entries)
-            .map_err(|error| StateError::Damaged { name: FILE, source: io::Error::from(error) })?;
-        state.write(FILE, &text)
+        state.write_json(FILE, &self.entries)
     }
 
     fn note(&mut self, id: &ResourceId, entry: Entry) {

@@ -3,10 +3,7 @@
 //! They are written down *before* the change that they announce, and struck out only *after* the one who was told has
 //! done its part. A crash anywhere between leaves one too many, never one too few.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    io,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use drover_catalog::ResourceId;
 
@@ -129,8 +126,6 @@ impl<'a> Owed<'a> {
         if self.sources.is_empty() {
             return state.remove(self.file);
         }
-        let text = serde_json::to_vec(&self.sources)
-            .map_err(|error| StateError::Damaged { name: self.file, source: io::Error::from(error) })?;
-        state.write(self.file, &text)
+        state.write_json(self.file, &self.sources)
     }
 }
