@@ -134,7 +134,7 @@ impl Manifests {
                 return items.into_iter().try_for_each(|item| self.add_document(item));
             }
             _ if name.is_empty() => return Err(format!("this {kind} has no metadata.name")),
-            ("drover.dev/v1alpha1", "NodeConfig") => self.node_configs.push(strict(document, &name)?),
+            ("drover.dev/v1alpha1", "NodeConfig") => self.node_configs.push(strict(&document, &name)?),
             ("v1", "ConfigMap") => {
                 let wrong = |_| format!("ConfigMap {name} is none: data and binaryData must map names to texts");
                 self.config_maps.push(serde_json::from_value(document).map_err(wrong)?);
@@ -151,7 +151,7 @@ impl Manifests {
 }
 
 /// Reads an object that has no unknown field.
-fn strict<T: DeserializeOwned>(document: Value, name: &str) -> Result<T, String> {
+fn strict<T: DeserializeOwned>(document: &Value, name: &str) -> Result<T, String> {
     let mut unknown = Vec::new();
     let text = document.to_string();
     let mut reader = serde_json::Deserializer::from_str(&text);

@@ -35,26 +35,7 @@ pub(crate) async fn run(options: ApplyOptions) -> anyhow::Result<Exit> {
     let mode = if options.noop { Mode::Noop } else { Mode::Apply };
     let state = StateDir::new(&options.root, &options.state_dir)?;
     let memory = Memory(&state);
-    let kept = memory.catalog()?;
-    let catalog = match &options.catalog {
-        Some(path) => {
-            let catalog = read(path)?;
-            admission::admit(&catalog, kept.as_ref(), None)
-                .with_context(|| format!("{} is refused", path.display()))?;
-            catalog
-        }
-        None => {
-            if let Some(kept) = kept.filter(|kept| mode == Mode::Apply && !local::is_local(kept)) {
-                bail!(
-                    "a master keeps this machine (Host {}, generation {}): change its NodeConfig in the cluster; \
-                     --noop works all the same",
-                    kept.host.name,
-                    kept.generation
-                );
-            }
-            local::catalog(&options.files, &options.root, &options.labels)?
-        }
-    };
+    let catalog = wanted(&options, mode, memory.catalog()?)?;
     let lock = match mode {
         Mode::Noop => None,
         Mode::Apply => match state.try_lock()? {
@@ -89,6 +70,24 @@ pub(crate) async fn run(options: ApplyOptions) -> anyhow::Result<Exit> {
         Output::Json => print(&serde_json::to_string(&report).context("could not write the report as JSON")?)?,
     }
     Ok(exit(&report))
+}
+
+/// The catalog that is to be applied, if it may be applied to this machine.
+fn wanted(options: &ApplyOptions, mode: Mode, kept: Option<Catalog>) -> anyhow::Result<Catalog> {
+    if let Some(path) = &options.catalog {
+        let catalog = read(path)?;
+        admission::admit(&catalog, kept.as_ref(), None).with_context(|| format!("{} is refused", path.display()))?;
+        return Ok(catalog);
+    }
+    if let Some(kept) = kept.filter(|kept| mode == Mode::Apply && !local::is_local(kept)) {
+        bail!(
+            "a master keeps this machine (Host {}, generation {}): change its NodeConfig in the cluster; \
+             --noop works all the same",
+            kept.host.name,
+            kept.generation
+        );
+    }
+    local::catalog(&options.files, &options.root, &options.labels)
 }
 
 /// Writes a line to standard output.

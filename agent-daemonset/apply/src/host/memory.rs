@@ -55,12 +55,14 @@ impl MemoryHost {
         self
     }
 
+    #[expect(dead_code, reason = "the providers of links and downloads come next")]
     pub(crate) fn link(self, path: &str, target: &str) -> Self {
         self.put_link(path, target);
         self
     }
 
     /// What is to be had at a URL; at no other there is anything.
+    #[expect(dead_code, reason = "the providers of links and downloads come next")]
     pub(crate) fn url(self, url: &str, content: &[u8]) -> Self {
         self.downloads.borrow_mut().insert(url.into(), content.into());
         self
