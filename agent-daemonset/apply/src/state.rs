@@ -10,7 +10,8 @@ mod pending;
 use std::{io, os::fd::OwnedFd, path::Path};
 
 pub use applied::Applied;
-pub use backups::Backups;
+pub(crate) use backups::LARGEST as LARGEST_BACKUP;
+pub use backups::{Backup, Backups};
 pub use pending::Pending;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
@@ -56,6 +57,28 @@ impl StateDir {
     pub fn write(&self, name: &str, content: &[u8]) -> Result<(), StateError> {
         self.make_folder()?;
         Ok(self.tree.write_file(&self.path(name), content, own(0o600))?)
+    }
+
+    /// Whether a file is there.
+    fn has(&self, name: &str) -> Result<bool, StateError> {
+        Ok(self.tree.entry(&self.path(name))?.is_some())
+    }
+
+    /// The names in a folder within this one.
+    fn list(&self, folder: &str) -> Result<Vec<String>, StateError> {
+        Ok(self.tree.list_directory(&self.path(folder))?.unwrap_or_default())
+    }
+
+    /// Makes a folder within this one, and removes what a killed run left half-written in it.
+    fn make_subfolder(&self, name: &str) -> Result<(), StateError> {
+        self.make_folder()?;
+        let folder = self.path(name);
+        match self.tree.entry(&folder)? {
+            Some(entry) if entry.access == own(0o700) => {}
+            Some(_) => self.tree.set_directory_access(&folder, own(0o700))?,
+            None => self.tree.make_directory(&folder, own(0o700))?,
+        }
+        Ok(self.tree.remove_leftovers(&folder)?)
     }
 
     /// Removes a file. None there is fine.
