@@ -59,7 +59,7 @@ impl LocalHost {
         self.systemd.get_or_try_init(|| Systemd::connect(&self.root)).await
     }
 
-    /// The SELinux label that the machine's policy has for a path. `None` where it has none, or nobody to ask.
+    /// The `SELinux` label that the machine's policy has for a path. `None` where it has none, or nobody to ask.
     async fn label_by_policy(&self, path: &str) -> Result<Option<Vec<u8>>, HostError> {
         let command = Command::new(["matchpathcon", "-n", path], std::time::Duration::from_secs(60));
         match self.run(&command).await {

@@ -7,7 +7,7 @@
 
 use std::{fmt, rc::Rc};
 
-use drover_catalog::{FileSpec, PropertyEvent};
+use drover_catalog::{FileSpec, PropertyEvent, SensitiveBytes};
 
 use super::{AccessChange, Contents, Provider, ProviderError, event, event_of, wanted_access};
 use crate::{
@@ -94,7 +94,7 @@ impl Provider for FileSpec {
 
     async fn observe(&self, host: &impl Host, _notified: bool) -> Result<Observed, ProviderError> {
         let entry = host.entry(&self.path)?;
-        let Some(wanted_content) = self.content.as_ref().map(|content| content.expose()) else {
+        let Some(wanted_content) = self.content.as_ref().map(SensitiveBytes::expose) else {
             return Ok(Observed { entry, content: Content::Unread, wanted: None });
         };
         let wanted = Some(wanted_access(host, self.mode, &self.owner, &self.group)?);
@@ -284,6 +284,7 @@ mod tests {
         let moo = motd(Some("moo"));
         check(&moo, &MemoryHost::new(), Some((None, false, Some("moo"))));
         check(&moo, &file("baa", WANTED), Some((Some("baa"), true, Some("moo"))));
+        check(&moo, &file("baa", private), Some((Some("baa"), false, Some("moo"))));
         check(&moo, &file("longer", private), Some((Some("longer"), false, Some("moo"))));
         check(&moo, &file("moo", private), None);
         check(&motd(None), &file("moo", WANTED), Some((Some("moo"), true, None)));

@@ -111,7 +111,7 @@ impl Tree {
         self.stage_file(path, content, access, None)?.place()
     }
 
-    /// Writes a file beside the place where it shall be. It is gone when the result is dropped. `label` is the SELinux
+    /// Writes a file beside the place where it shall be. It is gone when the result is dropped. `label` is the `SELinux`
     /// label of a file that takes no other's place.
     pub(crate) fn stage_file<'a>(
         &self,
@@ -135,7 +135,7 @@ impl Tree {
         Staged::new(path, (parent, name), content, access, label)
     }
 
-    /// Whether a file that is written to a path needs a label by the machine's policy: SELinux is on, and no file is there.
+    /// Whether a file that is written to a path needs a label by the machine's policy: `SELinux` is on, and no file is there.
     pub(crate) fn needs_label(&self, path: &str) -> bool {
         self.labels_files() && self.entry(path).is_ok_and(|found| found.is_none())
     }

@@ -1,9 +1,9 @@
-//! SELinux labels, which are extended attributes (see xattr(7)) named `security.selinux`.
+//! `SELinux` labels, which are extended attributes (see xattr(7)) named `security.selinux`.
 //!
 //! A file that takes the place of another gets that one's label. What a label of a new file must be is the machine's own
 //! policy, which its program `matchpathcon` reads; without it, the kernel's default stays: the folder's.
 //!
-//! None of this was ever seen on a machine that runs SELinux: the tests copy an attribute of another name.
+//! None of this was ever seen on a machine that runs `SELinux`: the tests copy an attribute of another name.
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -15,7 +15,7 @@ use rustix::{
 /// The attribute.
 pub(super) const ATTRIBUTE: &str = "security.selinux";
 
-/// It is there where the running kernel enforces or watches an SELinux policy.
+/// It is there where the running kernel enforces or watches an `SELinux` policy.
 pub(super) const SWITCH: &str = "/sys/fs/selinux/enforce";
 
 /// Labels are far shorter; the kernel allows no attribute to be longer.
