@@ -20,7 +20,12 @@ pub trait Host {
     /// What is at a path; a symbolic link is not followed. `None` where nothing is.
     fn entry(&self, path: &str) -> Result<Option<Entry>, HostError>;
 
-    /// The content of a regular file. `None` where nothing is.
+    /// What is at a path with its content, which is empty for all but regular files; a symbolic link is not followed. Both
+    /// are of one file, whoever replaces it meanwhile. `None` where nothing is.
+    fn read_entry(&self, path: &str) -> Result<Option<(Entry, Vec<u8>)>, HostError>;
+
+    /// The content of a regular file; a symbolic link is followed where only root can have put it there. `None` where
+    /// nothing is.
     fn read_file(&self, path: &str) -> Result<Option<Vec<u8>>, HostError>;
 
     /// What a symbolic link says. `None` where none is.
@@ -48,9 +53,16 @@ pub trait Host {
     /// Removes a file or a symbolic link. Nothing there is fine.
     fn remove_file(&self, path: &str) -> Result<(), HostError>;
 
-    /// Removes whatever is at a path, a directory with all that is in it; symbolic links are never followed. Nothing there
-    /// is fine.
+    /// Removes an empty directory. Nothing there is fine.
+    fn remove_directory(&self, path: &str) -> Result<(), HostError>;
+
+    /// Removes whatever is at a path, a directory with all that is in it; symbolic links are never followed, and what is
+    /// mounted inside is an error. Nothing there is fine.
     fn remove_tree(&self, path: &str) -> Result<(), HostError>;
+
+    /// How many entries [`Host::remove_tree`] would remove, itself included; above `at_most`, any number above it. What is
+    /// mounted inside is an error.
+    fn count_tree(&self, path: &str, at_most: usize) -> Result<usize, HostError>;
 
     /// Makes a directory, whose parent must be there.
     fn make_directory(&self, path: &str, access: Access) -> Result<(), HostError>;
@@ -294,6 +306,21 @@ pub enum HostError {
         /// What the system said.
         source: io::Error,
     },
+    /// A symbolic link on the way that others than root may have put there, and that is not followed for this reason.
+    #[error(
+        "could not {action} {path}: {link} is a symbolic link that is not trusted, because {why}; name the place that it \
+         leads to, or let only root own and write the link and the folders above it"
+    )]
+    UntrustedLink {
+        /// What was attempted.
+        action: &'static str,
+        /// On which path.
+        path: PathBuf,
+        /// Where the link is.
+        link: PathBuf,
+        /// Who may have put it there.
+        why: String,
+    },
     /// A new file did not pass its validation, and was not put in place.
     #[error("the new {path} was refused by {program}, and the old one stays: {failure}")]
     Invalid {
@@ -378,6 +405,9 @@ fn explain(error: &io::Error) -> String {
     let hint = match error.kind() {
         io::ErrorKind::NotFound => "; a folder on the way is missing: add it as a directory resource and require it",
         io::ErrorKind::ReadOnlyFilesystem => "; the file system is mounted read-only",
+        io::ErrorKind::CrossesDevices => {
+            "; another file system is mounted in there, and is never entered: unmount it first"
+        }
         io::ErrorKind::ResourceBusy => "; it is a mount point, and such a file cannot be replaced",
         _ => "",
     };

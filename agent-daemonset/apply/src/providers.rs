@@ -4,6 +4,7 @@
 //! change comes out, in words that people read and that never hold content. Order, `require` and `notify` are the
 //! engine's.
 
+mod access;
 mod archive;
 mod authorized_keys;
 mod command;
@@ -24,6 +25,7 @@ mod user;
 
 use std::fmt::Display;
 
+use access::AccessChange;
 use drover_catalog::PropertyEvent;
 use thiserror::Error;
 
@@ -110,13 +112,7 @@ fn wanted_access(host: &impl Host, mode: u32, owner: &str, group: &str) -> Resul
 }
 
 /// Words for a change of mode or owner; empty when there is none.
+#[allow(dead_code, reason = "for providers to which owner and mode are one thing with the rest")]
 fn access_changes(found: Access, wanted: Access) -> Vec<String> {
-    let mut changes = Vec::new();
-    if (found.user, found.group) != (wanted.user, wanted.group) {
-        changes.push(format!("owner {}:{} -> {}:{}", found.user, found.group, wanted.user, wanted.group));
-    }
-    if found.mode != wanted.mode {
-        changes.push(format!("mode {:04o} -> {:04o}", found.mode, wanted.mode));
-    }
-    changes
+    AccessChange::between(found, wanted).map(|change| change.to_string()).collect()
 }

@@ -10,6 +10,7 @@ mod pending;
 use std::{io, os::fd::OwnedFd, path::Path};
 
 pub use applied::Applied;
+pub(crate) use backups::LARGEST as LARGEST_BACKUP;
 pub use backups::{Backup, Backups};
 pub use pending::Pending;
 use serde::{Serialize, de::DeserializeOwned};
@@ -63,6 +64,28 @@ impl StateDir {
     pub fn write(&self, name: &str, content: &[u8]) -> Result<(), StateError> {
         self.make_folder()?;
         Ok(self.tree.write_file(&self.path(name), content, own(0o600))?)
+    }
+
+    /// Whether a file is there.
+    fn has(&self, name: &str) -> Result<bool, StateError> {
+        Ok(self.tree.entry(&self.path(name))?.is_some())
+    }
+
+    /// The names in a folder within this one.
+    fn list(&self, folder: &str) -> Result<Vec<String>, StateError> {
+        Ok(self.tree.list_directory(&self.path(folder))?.unwrap_or_default())
+    }
+
+    /// Makes a folder within this one, and removes what a killed run left half-written in it.
+    fn make_subfolder(&self, name: &str) -> Result<(), StateError> {
+        self.make_folder()?;
+        let folder = self.path(name);
+        match self.tree.entry(&folder)? {
+            Some(entry) if entry.access == own(0o700) => {}
+            Some(_) => self.tree.set_directory_access(&folder, own(0o700))?,
+            None => self.tree.make_directory(&folder, own(0o700))?,
+        }
+        Ok(self.tree.remove_leftovers(&folder)?)
     }
 
     /// Removes a file. None there is fine.
@@ -177,6 +200,8 @@ mod tests {
     fn an_absolute_link_on_the_way_stays_inside_the_root() {
         let root = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(root.path().join("disk/lib")).unwrap();
+        // A link in a folder that its group can write, as some umasks make it, is not followed.
+        std::fs::set_permissions(root.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
         symlink("/disk", root.path().join("var")).unwrap();
         StateDir::new(root.path(), "/var/lib/drover").unwrap().write("x", b"moo").unwrap();
         assert_eq!(std::fs::read(root.path().join("disk/lib/drover/x")).unwrap(), b"moo");

@@ -59,6 +59,17 @@ impl LocalHost {
         self.systemd.get_or_try_init(|| Systemd::connect(&self.root)).await
     }
 
+    /// The `SELinux` label that the machine's policy has for a path. `None` where it has none, or nobody to ask.
+    async fn label_by_policy(&self, path: &str) -> Result<Option<Vec<u8>>, HostError> {
+        let command = Command::new(["matchpathcon", "-n", path], std::time::Duration::from_secs(60));
+        match self.run(&command).await {
+            Ok(output) if output.success() => Ok(tree::parse_label(&output.stdout)),
+            // The folder's label, which the kernel gives it, is right for most files.
+            Ok(_) | Err(HostError::NoProgram { .. } | HostError::Unavailable(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Asks `systemctl` inside the root, which then works on unit files alone.
     async fn offline_systemctl(&self, verb: &'static str, unit: &str) -> Result<CommandOutput, HostError> {
         let command = Command::new(["systemctl", verb, unit], std::time::Duration::from_secs(60));
@@ -78,6 +89,10 @@ impl Host for LocalHost {
         self.tree.read_file(path)
     }
 
+    fn read_entry(&self, path: &str) -> Result<Option<(Entry, Vec<u8>)>, HostError> {
+        self.tree.read_entry(path)
+    }
+
     fn read_link(&self, path: &str) -> Result<Option<String>, HostError> {
         self.tree.read_link(path)
     }
@@ -93,10 +108,9 @@ impl Host for LocalHost {
         access: Access,
         validate: Option<&[String]>,
     ) -> Result<(), HostError> {
-        let Some(validate) = validate else {
-            return self.tree.write_file(path, content, access);
-        };
-        let staged = self.tree.stage_file(path, content, access)?;
+        let label = if self.tree.needs_label(path) { self.label_by_policy(path).await? } else { None };
+        let staged = self.tree.stage_file(path, content, access, label)?;
+        let Some(validate) = validate else { return staged.place() };
         let argv = validate.iter().map(|argument| argument.replace('%', &staged.path())).collect();
         let command = Command::of(argv, VALIDATION_TIMEOUT);
         let output = self.run(&command).await?;
@@ -118,8 +132,16 @@ impl Host for LocalHost {
         self.tree.remove_file(path)
     }
 
+    fn remove_directory(&self, path: &str) -> Result<(), HostError> {
+        self.tree.remove_directory(path)
+    }
+
     fn remove_tree(&self, path: &str) -> Result<(), HostError> {
         self.tree.remove_tree(path)
+    }
+
+    fn count_tree(&self, path: &str, at_most: usize) -> Result<usize, HostError> {
+        self.tree.count_tree(path, at_most)
     }
 
     fn make_directory(&self, path: &str, access: Access) -> Result<(), HostError> {

@@ -55,7 +55,6 @@ impl MemoryHost {
         self
     }
 
-    #[expect(dead_code, reason = "the providers of links and downloads come next")]
     pub(crate) fn link(self, path: &str, target: &str) -> Self {
         self.put_link(path, target);
         self
@@ -183,6 +182,11 @@ impl Host for MemoryHost {
         Ok(self.files.borrow().get(path).map(|(_, content)| content.clone()))
     }
 
+    fn read_entry(&self, path: &str) -> Result<Option<(Entry, Vec<u8>)>, HostError> {
+        let found = self.files.borrow().get(path).cloned();
+        Ok(found.map(|(entry, content)| (entry, if entry.kind == EntryKind::File { content } else { Vec::new() })))
+    }
+
     fn read_link(&self, path: &str) -> Result<Option<String>, HostError> {
         let files = self.files.borrow();
         let link = files.get(path).filter(|(entry, _)| entry.kind == EntryKind::SymbolicLink);
@@ -208,6 +212,17 @@ impl Host for MemoryHost {
         self.act(format!("remove all of {path}"), || {
             self.files.borrow_mut().retain(|file, _| file != path && !file.starts_with(&inside));
         })
+    }
+
+    fn remove_directory(&self, path: &str) -> Result<(), HostError> {
+        let inside = format!("{path}/");
+        assert!(!self.files.borrow().keys().any(|file| file.starts_with(&inside)), "{path} is not empty");
+        self.act(format!("remove {path}"), || drop(self.files.borrow_mut().remove(path)))
+    }
+
+    fn count_tree(&self, path: &str, _at_most: usize) -> Result<usize, HostError> {
+        let inside = format!("{path}/");
+        Ok(self.files.borrow().keys().filter(|file| *file == path || file.starts_with(&inside)).count())
     }
 
     fn require_reboot(&self, reason: &str) -> Result<(), HostError> {

@@ -14,6 +14,10 @@ use crate::host::EntryKind;
 fn host() -> (tempfile::TempDir, LocalHost) {
     let root = tempfile::tempdir().unwrap();
     fs::create_dir(root.path().join("etc")).unwrap();
+    // Links in a folder that its group can write, as some umasks make it, are not followed.
+    for folder in ["", "etc"] {
+        fs::set_permissions(root.path().join(folder), fs::Permissions::from_mode(0o755)).unwrap();
+    }
     let host = LocalHost::open(root.path(), false).unwrap();
     (root, host)
 }

@@ -1,36 +1,42 @@
-//! Files below a root folder, and never outside it.
+//! Files below a root folder, and never outside it, nor anywhere that a user of the machine would like to lead us.
 //!
-//! Every path is resolved by the kernel (`openat2`) as a process whose root is that folder would see it: an absolute
-//! symbolic link, or one with too many `..`, stays inside. Checking paths by hand could not do that, since the machine
-//! may change between the check and the use.
+//! - How a path becomes an open folder is the business of [`resolve`]: symbolic links are followed only where nobody but
+//!   root can have put them.
+//! - All that happens after that is relative to the open folder, so it does not matter what the path means by then.
+//! - A file is replaced and never written into ([`staged`]), so a hard link elsewhere keeps its content, and whoever has
+//!   the old file open has the old file.
+
+mod label;
+mod remove;
+mod resolve;
+mod staged;
 
 use std::{
     fs::File,
     io::{Read as _, Write as _},
-    os::fd::{AsFd, OwnedFd},
+    os::fd::OwnedFd,
     path::Path,
-    process,
-    sync::atomic::{AtomicU32, Ordering},
+    sync::OnceLock,
 };
 
+use resolve::{Refusal, if_there, refused};
 use rustix::{
-    fs::{AtFlags, Dir, FileType, FlockOperation, Gid, Mode, OFlags, ResolveFlags, Stat, Uid},
+    fs::{AtFlags, Dir, FileType, FlockOperation, Mode, OFlags, Stat},
     io::Errno,
 };
+use staged::{Staged, set_access};
 
 use super::{super::EntryKind, Access, Entry, HostError, failed};
 
-/// What a half-written file is named: `.drover-<process>-<number>.tmp`.
-const TEMPORARY_PREFIX: &str = ".drover-";
-const TEMPORARY_SUFFIX: &str = ".tmp";
-
-/// How often a lookup is tried again that lost against a rename elsewhere in the tree.
-const LOOKUP_TRIES: u32 = 32;
+pub(super) use label::parse as parse_label;
 
 /// A file system tree, seen from its root folder.
 #[derive(Debug)]
 pub(crate) struct Tree {
     root: OwnedFd,
+    /// The extended attribute that a file takes over from the one that it replaces.
+    label: &'static str,
+    labels_files: OnceLock<bool>,
 }
 
 impl Tree {
@@ -38,57 +44,56 @@ impl Tree {
     pub(crate) fn open(root: &Path) -> Result<Self, HostError> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::open(root, flags, Mode::empty()).map_err(failed("open", &root.to_string_lossy()))?;
-        Ok(Self { root })
+        Ok(Self { root, label: label::ATTRIBUTE, labels_files: OnceLock::new() })
     }
 
     /// See [`Host::entry`](super::Host::entry).
     pub(crate) fn entry(&self, path: &str) -> Result<Option<Entry>, HostError> {
-        let stat = match self.parent(path) {
-            Ok((parent, name)) => stat(&parent, name),
-            Err(errno) => Err(errno),
-        };
-        match stat {
-            Ok(stat) => Ok(Some(entry(&stat))),
-            Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
-            Err(errno) => Err(failed("look at", path)(errno)),
-        }
+        let stat = self.parent(path).and_then(|(parent, name)| Ok(stat(&parent, name)?));
+        let stat = if_there(stat).map_err(refused("look at", path))?;
+        Ok(stat.map(|stat| entry(&stat)))
     }
 
-    /// See [`Host::read_file`](super::Host::read_file). A symbolic link is followed inside the tree.
+    /// See [`Host::read_entry`](super::Host::read_entry).
+    pub(crate) fn read_entry(&self, path: &str) -> Result<Option<(Entry, Vec<u8>)>, HostError> {
+        let opened = self.parent(path).and_then(|(parent, name)| {
+            // What is no file must not be opened: a tape rewinds. If one comes now, it does not block at least.
+            let found = entry(&stat(&parent, name)?);
+            if found.kind != EntryKind::File {
+                return Ok((found, None));
+            }
+            let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+            let fd = rustix::fs::openat(&parent, name, flags, Mode::empty())?;
+            Ok((entry(&rustix::fs::fstat(&fd)?), Some(fd)))
+        });
+        Ok(match if_there(opened).map_err(refused("read", path))? {
+            None => None,
+            Some((found, Some(fd))) if found.kind == EntryKind::File => Some((found, read_all(fd, path)?)),
+            Some((found, _)) => Some((found, Vec::new())),
+        })
+    }
+
+    /// See [`Host::read_file`](super::Host::read_file).
     pub(crate) fn read_file(&self, path: &str) -> Result<Option<Vec<u8>>, HostError> {
         // A pipe without a writer would block the open.
-        match self.resolve(path, OFlags::RDONLY | OFlags::NONBLOCK) {
-            Ok(fd) => {
-                let mut content = Vec::new();
-                File::from(fd).read_to_end(&mut content).map_err(|source| HostError::Path {
-                    action: "read",
-                    path: path.into(),
-                    source,
-                })?;
-                Ok(Some(content))
-            }
-            Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
-            Err(errno) => Err(failed("read", path)(errno)),
-        }
+        let opened = if_there(self.resolve(path, OFlags::RDONLY | OFlags::NONBLOCK)).map_err(refused("read", path))?;
+        opened.map(|fd| read_all(fd, path)).transpose()
     }
 
     /// See [`Host::read_link`](super::Host::read_link).
     pub(crate) fn read_link(&self, path: &str) -> Result<Option<String>, HostError> {
-        let target = self.parent(path).and_then(|(parent, name)| rustix::fs::readlinkat(&parent, name, Vec::new()));
-        match target {
-            Ok(target) => Ok(Some(target.to_string_lossy().into_owned())),
-            Err(Errno::NOENT | Errno::NOTDIR | Errno::INVAL) => Ok(None),
-            Err(errno) => Err(failed("look at", path)(errno)),
+        let target =
+            self.parent(path).and_then(|(parent, name)| Ok(rustix::fs::readlinkat(&parent, name, Vec::new())?));
+        match if_there(target) {
+            Ok(target) => Ok(target.map(|target| target.to_string_lossy().into_owned())),
+            Err(Refusal::System(Errno::INVAL)) => Ok(None),
+            Err(refusal) => Err(refused("look at", path)(refusal)),
         }
     }
 
     /// See [`Host::list_directory`](super::Host::list_directory).
     pub(crate) fn list_directory(&self, path: &str) -> Result<Option<Vec<String>>, HostError> {
-        let folder = match self.resolve(path, OFlags::RDONLY | OFlags::DIRECTORY) {
-            Ok(fd) => fd,
-            Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
-            Err(errno) => return Err(failed("look into", path)(errno)),
-        };
+        let Some(folder) = self.folder(path)? else { return Ok(None) };
         let mut names = Vec::new();
         for found in Dir::read_from(&folder).map_err(failed("look into", path))? {
             let found = found.map_err(failed("look into", path))?;
@@ -103,40 +108,49 @@ impl Tree {
 
     /// See [`Host::write_file`](super::Host::write_file).
     pub(crate) fn write_file(&self, path: &str, content: &[u8], access: Access) -> Result<(), HostError> {
-        self.stage_file(path, content, access)?.place()
+        self.stage_file(path, content, access, None)?.place()
     }
 
-    /// Writes a file beside the place where it shall be. It is gone when the result is dropped.
+    /// Writes a file beside the place where it shall be. It is gone when the result is dropped. `label` is the `SELinux`
+    /// label of a file that takes no other's place.
     pub(crate) fn stage_file<'a>(
         &self,
         path: &'a str,
         content: &[u8],
         access: Access,
+        label: Option<Vec<u8>>,
     ) -> Result<Staged<'a>, HostError> {
-        let (parent, name) = self.parent(path).map_err(failed("write", path))?;
-        match stat(&parent, name).map(|stat| entry(&stat).kind) {
+        let (parent, name) = self.parent(path).map_err(refused("write", path))?;
+        let label = match stat(&parent, name).map(|stat| entry(&stat).kind) {
             Ok(EntryKind::Directory) => return Err(wrong_kind(path, "a directory", "a file")),
             Ok(EntryKind::Special) => return Err(wrong_kind(path, "a device, a socket or a pipe", "a file")),
-            Ok(EntryKind::File | EntryKind::SymbolicLink) | Err(Errno::NOENT) => {}
+            Ok(EntryKind::File) if self.labels_files() => {
+                label::get(&parent, name, self.label).map_err(failed("read the SELinux label of", path))?
+            }
+            Ok(EntryKind::File | EntryKind::SymbolicLink) => None,
+            Err(Errno::NOENT) => label,
             Err(errno) => return Err(failed("look at", path)(errno)),
-        }
-        let temporary = Temporary::create(&parent).map_err(failed("make a temporary file beside", path))?;
-        let staged = Staged { target: path, name, parent, temporary, placed: false };
-        staged.temporary.fill(content, access).map_err(|source| HostError::Path {
-            action: "write",
-            path: path.into(),
-            source,
-        })?;
-        Ok(staged)
+        };
+        let label = label.as_deref().map(|label| (self.label, label));
+        Staged::new(path, (parent, name), content, access, label)
+    }
+
+    /// Whether a file that is written to a path needs a label by the machine's policy: `SELinux` is on, and no file is there.
+    pub(crate) fn needs_label(&self, path: &str) -> bool {
+        self.labels_files() && self.entry(path).is_ok_and(|found| found.is_none())
+    }
+
+    fn labels_files(&self) -> bool {
+        *self.labels_files.get_or_init(|| self.entry(label::SWITCH).is_ok_and(|found| found.is_some()))
     }
 
     /// See [`Host::write_link`](super::Host::write_link).
     pub(crate) fn write_link(&self, path: &str, target: &str) -> Result<(), HostError> {
-        let (parent, name) = self.parent(path).map_err(failed("write", path))?;
+        let (parent, name) = self.parent(path).map_err(refused("write", path))?;
         if stat(&parent, name).is_ok_and(|stat| entry(&stat).kind == EntryKind::Directory) {
             return Err(wrong_kind(path, "a directory", "a symbolic link"));
         }
-        let temporary = Temporary::next_name();
+        let temporary = staged::next_name();
         rustix::fs::symlinkat(target, &parent, &temporary).map_err(failed("make a temporary link beside", path))?;
         if let Err(errno) = rustix::fs::renameat(&parent, &temporary, &parent, name) {
             let _ = rustix::fs::unlinkat(&parent, &temporary, AtFlags::empty());
@@ -145,20 +159,9 @@ impl Tree {
         rustix::fs::fsync(&parent).map_err(failed("bring to disk", path))
     }
 
-    /// See [`Host::remove_tree`](super::Host::remove_tree).
-    pub(crate) fn remove_tree(&self, path: &str) -> Result<(), HostError> {
-        let (parent, name) = match self.parent(path) {
-            Ok(found) => found,
-            Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
-            Err(errno) => return Err(failed("remove", path)(errno)),
-        };
-        remove_all(&parent, name, 0).map_err(failed("remove", path))?;
-        rustix::fs::fsync(&parent).map_err(failed("bring to disk", path))
-    }
-
     /// Writes into an existing file, for the files of the kernel that cannot be replaced.
     pub(crate) fn write_in_place(&self, path: &str, content: &[u8]) -> Result<(), HostError> {
-        let fd = self.resolve(path, OFlags::WRONLY).map_err(failed("write", path))?;
+        let fd = self.resolve(path, OFlags::WRONLY).map_err(refused("write", path))?;
         File::from(fd).write_all(content).map_err(|source| HostError::Path {
             action: "write",
             path: path.into(),
@@ -168,58 +171,63 @@ impl Tree {
 
     /// See [`Host::remove_file`](super::Host::remove_file).
     pub(crate) fn remove_file(&self, path: &str) -> Result<(), HostError> {
-        let (parent, name) = match self.parent(path) {
-            Ok(found) => found,
-            Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
-            Err(errno) => return Err(failed("remove", path)(errno)),
-        };
-        match rustix::fs::unlinkat(&parent, name, AtFlags::empty()) {
-            Ok(()) => rustix::fs::fsync(&parent).map_err(failed("bring to disk", path)),
-            Err(Errno::NOENT) => Ok(()),
+        self.remove(path, |parent, name| match rustix::fs::unlinkat(parent, name, AtFlags::empty()) {
             Err(Errno::ISDIR) => Err(wrong_kind(path, "a directory", "nothing")),
-            Err(errno) => Err(failed("remove", path)(errno)),
+            other => other.map_err(failed("remove", path)),
+        })
+    }
+
+    /// See [`Host::remove_directory`](super::Host::remove_directory).
+    pub(crate) fn remove_directory(&self, path: &str) -> Result<(), HostError> {
+        self.remove(path, |parent, name| {
+            rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR).map_err(failed("remove", path))
+        })
+    }
+
+    /// See [`Host::remove_tree`](super::Host::remove_tree).
+    pub(crate) fn remove_tree(&self, path: &str) -> Result<(), HostError> {
+        self.remove(path, |parent, name| remove::all(parent, name).map_err(failed("remove all of", path)))
+    }
+
+    fn remove(&self, path: &str, how: impl Fn(&OwnedFd, &str) -> Result<(), HostError>) -> Result<(), HostError> {
+        let Some((parent, name)) = if_there(self.parent(path)).map_err(refused("remove", path))? else { return Ok(()) };
+        match stat(&parent, name) {
+            Err(Errno::NOENT) => return Ok(()),
+            Err(errno) => return Err(failed("look at", path)(errno)),
+            Ok(_) => how(&parent, name)?,
         }
+        rustix::fs::fsync(&parent).map_err(failed("bring to disk", path))
+    }
+
+    /// See [`Host::count_tree`](super::Host::count_tree).
+    pub(crate) fn count_tree(&self, path: &str, at_most: usize) -> Result<usize, HostError> {
+        let count = self.parent(path).and_then(|(parent, name)| Ok(remove::count(&parent, name, at_most)?));
+        Ok(if_there(count).map_err(refused("look through", path))?.unwrap_or(0))
     }
 
     /// See [`Host::make_directory`](super::Host::make_directory). Nobody else gets in before the owner is right.
     pub(crate) fn make_directory(&self, path: &str, access: Access) -> Result<(), HostError> {
-        let (parent, name) = self.parent(path).map_err(failed("make", path))?;
+        let (parent, name) = self.parent(path).map_err(refused("make", path))?;
         rustix::fs::mkdirat(&parent, name, Mode::RWXU).map_err(failed("make", path))?;
-        self.set_directory_access(path, access)?;
+        give_directory(&parent, name, access).map_err(failed("set owner and mode of", path))?;
         rustix::fs::fsync(&parent).map_err(failed("bring to disk", path))
     }
 
     /// See [`Host::set_directory_access`](super::Host::set_directory_access).
     pub(crate) fn set_directory_access(&self, path: &str, access: Access) -> Result<(), HostError> {
-        let (parent, name) = self.parent(path).map_err(failed("open", path))?;
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let folder = rustix::fs::openat(&parent, name, flags, Mode::empty()).map_err(failed("open", path))?;
-        set_access(&folder, access).map_err(failed("set owner and mode of", path))
+        let (parent, name) = self.parent(path).map_err(refused("open", path))?;
+        give_directory(&parent, name, access).map_err(failed("set owner and mode of", path))
     }
 
-    /// See [`Host::remove_leftovers`](super::Host::remove_leftovers). A temporary file that a living process writes is
-    /// locked by it, and stays.
-    pub(crate) fn remove_leftovers(&self, folder: &str) -> Result<(), HostError> {
-        let folder_fd = match self.resolve(folder, OFlags::RDONLY | OFlags::DIRECTORY) {
-            Ok(fd) => fd,
-            Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
-            Err(errno) => return Err(failed("look into", folder)(errno)),
-        };
-        for found in Dir::read_from(&folder_fd).map_err(failed("look into", folder))? {
-            let found = found.map_err(failed("look into", folder))?;
-            let Ok(name) = found.file_name().to_str() else { continue };
-            if name.starts_with(TEMPORARY_PREFIX) && name.ends_with(TEMPORARY_SUFFIX) && is_abandoned(&folder_fd, name)
-            {
-                rustix::fs::unlinkat(&folder_fd, name, AtFlags::empty())
-                    .map_err(failed("remove a leftover in", folder))?;
-            }
-        }
-        Ok(())
+    /// See [`Host::remove_leftovers`](super::Host::remove_leftovers).
+    pub(crate) fn remove_leftovers(&self, path: &str) -> Result<(), HostError> {
+        let Some(folder) = self.folder(path)? else { return Ok(()) };
+        staged::remove_leftovers(&folder).map_err(failed("remove a leftover in", path))
     }
 
     /// Locks a folder for as long as the result is open. `None` when another process has it locked.
     pub(crate) fn try_lock(&self, folder: &str) -> Result<Option<OwnedFd>, HostError> {
-        let fd = self.resolve(folder, OFlags::RDONLY | OFlags::DIRECTORY).map_err(failed("open", folder))?;
+        let fd = self.resolve(folder, OFlags::RDONLY | OFlags::DIRECTORY).map_err(refused("open", folder))?;
         match rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Some(fd)),
             Err(Errno::WOULDBLOCK) => Ok(None),
@@ -227,139 +235,46 @@ impl Tree {
         }
     }
 
-    /// Whether a program is there: a regular file that somebody may execute, wherever its symbolic links lead.
+    /// Whether a program is there: a regular file that somebody may execute.
     pub(crate) fn is_program(&self, path: &str) -> bool {
         self.resolve(path, OFlags::PATH)
-            .and_then(rustix::fs::fstat)
+            .and_then(|fd| Ok(rustix::fs::fstat(fd)?))
             .is_ok_and(|stat| entry(&stat).kind == EntryKind::File && stat.st_mode & 0o111 != 0)
     }
 
+    /// `None` where no directory is.
+    fn folder(&self, path: &str) -> Result<Option<OwnedFd>, HostError> {
+        if_there(self.resolve(path, OFlags::RDONLY | OFlags::DIRECTORY)).map_err(refused("look into", path))
+    }
+
     /// The folder that a path's last part is in, and that last part.
-    fn parent<'a>(&self, path: &'a str) -> Result<(OwnedFd, &'a str), Errno> {
+    fn parent<'a>(&self, path: &'a str) -> Result<(OwnedFd, &'a str), Refusal> {
         let (parent, name) = path.rsplit_once('/').ok_or(Errno::INVAL)?;
         if name.is_empty() || name == "." || name == ".." {
-            return Err(Errno::INVAL);
+            return Err(Errno::INVAL.into());
         }
         let parent = if parent.is_empty() { "/" } else { parent };
         Ok((self.resolve(parent, OFlags::RDONLY | OFlags::DIRECTORY)?, name))
     }
 
-    fn resolve(&self, path: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
-        let within = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        let mut tries = 0;
-        loop {
-            match rustix::fs::openat2(&self.root, path, flags | OFlags::CLOEXEC, Mode::empty(), within) {
-                Err(Errno::AGAIN | Errno::INTR) if tries < LOOKUP_TRIES => tries += 1,
-                result => return result,
-            }
-        }
+    fn resolve(&self, path: &str, flags: OFlags) -> Result<OwnedFd, Refusal> {
+        resolve::open(&self.root, path, flags)
     }
 }
 
-/// How deep a tree may be that is removed; each level holds a folder open.
-const DEEPEST: u32 = 256;
+fn read_all(fd: OwnedFd, path: &str) -> Result<Vec<u8>, HostError> {
+    let mut content = Vec::new();
+    File::from(fd).read_to_end(&mut content).map_err(|source| HostError::Path {
+        action: "read",
+        path: path.into(),
+        source,
+    })?;
+    Ok(content)
+}
 
-fn remove_all(parent: &OwnedFd, name: &str, depth: u32) -> Result<(), Errno> {
-    match rustix::fs::unlinkat(parent, name, AtFlags::empty()) {
-        Err(Errno::NOENT) => return Ok(()),
-        Err(Errno::ISDIR | Errno::PERM) if depth < DEEPEST => {}
-        other => return other,
-    }
+fn give_directory(parent: &OwnedFd, name: &str, access: Access) -> Result<(), Errno> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let folder = rustix::fs::openat(parent, name, flags, Mode::empty())?;
-    for found in Dir::read_from(&folder)? {
-        let found = found?;
-        let name = found.file_name().to_string_lossy();
-        if name != "." && name != ".." {
-            remove_all(&folder, &name, depth + 1)?;
-        }
-    }
-    rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR)
-}
-
-/// A new file beside the place where it shall be.
-pub(crate) struct Staged<'a> {
-    target: &'a str,
-    name: &'a str,
-    parent: OwnedFd,
-    temporary: Temporary,
-    placed: bool,
-}
-
-impl Staged<'_> {
-    /// The path of the new file, as the machine sees it.
-    pub(crate) fn path(&self) -> String {
-        let folder = self.target.rsplit_once('/').map_or("", |(folder, _)| folder);
-        format!("{folder}/{}", self.temporary.name)
-    }
-
-    /// Puts it where it shall be. It is on disk when this returns.
-    pub(crate) fn place(mut self) -> Result<(), HostError> {
-        rustix::fs::renameat(&self.parent, &self.temporary.name, &self.parent, self.name)
-            .map_err(failed("replace", self.target))?;
-        self.placed = true;
-        rustix::fs::fsync(&self.parent).map_err(failed("bring to disk", self.target))
-    }
-}
-
-impl Drop for Staged<'_> {
-    fn drop(&mut self) {
-        if !self.placed {
-            // What went wrong matters more than a leftover, which the next run removes.
-            let _ = rustix::fs::unlinkat(&self.parent, &self.temporary.name, AtFlags::empty());
-        }
-    }
-}
-
-/// A file that nobody knows yet, locked while it is written.
-struct Temporary {
-    name: String,
-    fd: OwnedFd,
-}
-
-impl Temporary {
-    fn next_name() -> String {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        format!("{TEMPORARY_PREFIX}{}-{number}{TEMPORARY_SUFFIX}", process::id())
-    }
-
-    fn create(folder: &OwnedFd) -> Result<Self, Errno> {
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        loop {
-            let name = Self::next_name();
-            match rustix::fs::openat(folder, &name, flags, Mode::RUSR | Mode::WUSR) {
-                Ok(fd) => {
-                    rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive)?;
-                    return Ok(Self { name, fd });
-                }
-                // Another process of the same number, in another container.
-                Err(Errno::EXIST) => {}
-                Err(errno) => return Err(errno),
-            }
-        }
-    }
-
-    fn fill(&self, content: &[u8], access: Access) -> std::io::Result<()> {
-        let mut file = File::from(self.fd.try_clone()?);
-        file.write_all(content)?;
-        set_access(&self.fd, access)?;
-        file.sync_all()
-    }
-}
-
-/// Owner first: a change of owner clears set-user-ID.
-fn set_access(fd: impl AsFd, access: Access) -> Result<(), Errno> {
-    let fd = fd.as_fd();
-    rustix::fs::fchown(fd, Some(Uid::from_raw(access.user)), Some(Gid::from_raw(access.group)))?;
-    rustix::fs::fchmod(fd, Mode::from_raw_mode(access.mode))
-}
-
-fn is_abandoned(folder: &OwnedFd, name: &str) -> bool {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    rustix::fs::openat(folder, name, flags, Mode::empty())
-        .and_then(|fd| rustix::fs::flock(fd, FlockOperation::NonBlockingLockExclusive))
-        .is_ok()
+    set_access(rustix::fs::openat(parent, name, flags, Mode::empty())?, access)
 }
 
 fn stat(folder: &OwnedFd, name: &str) -> Result<Stat, Errno> {
@@ -383,3 +298,6 @@ fn entry(stat: &Stat) -> Entry {
 fn wrong_kind(path: &str, found: &'static str, wanted: &'static str) -> HostError {
     HostError::WrongKind { path: path.into(), found, wanted }
 }
+
+#[cfg(test)]
+mod tests;
