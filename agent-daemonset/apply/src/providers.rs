@@ -12,6 +12,7 @@ mod download;
 mod edit;
 mod file;
 mod group;
+mod kernel_tables;
 mod module;
 mod mount;
 pub(crate) mod package;
@@ -20,6 +21,7 @@ mod service;
 mod swap;
 mod symlink;
 mod sysctl;
+mod unit_name;
 mod user;
 
 use std::fmt::Display;
