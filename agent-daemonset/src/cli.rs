@@ -3,6 +3,7 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use drover_apply::run_in_root::{Entrance, Switch};
 
 /// How the process ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,19 +51,44 @@ pub(crate) enum Command {
         #[arg(long, env = "DROVER_ROOT", default_value = "/")]
         root: PathBuf,
     },
-    /// Change the root and become a command; the agent calls itself so
+    /// Change root, user and umask, and become a command; the agent calls itself so
     #[command(name = "run-in-root", hide = true)]
-    RunInRoot {
-        /// The root
-        #[arg(long)]
-        root: PathBuf,
-        /// The working directory inside it
-        #[arg(long, default_value = "/")]
-        cwd: PathBuf,
-        /// The command
-        #[arg(last = true, required = true)]
-        argv: Vec<String>,
-    },
+    RunInRoot(RunInRootOptions),
+}
+
+/// What a process becomes before it is a command.
+#[derive(Debug, Args)]
+pub(crate) struct RunInRootOptions {
+    /// The root; `/` is no change
+    #[arg(long)]
+    root: PathBuf,
+    /// The working directory inside it
+    #[arg(long, default_value = "/")]
+    cwd: PathBuf,
+    /// The user, by number; else the user stays as it is
+    #[arg(long, requires = "gid")]
+    uid: Option<u32>,
+    /// Its group, by number
+    #[arg(long, requires = "uid")]
+    gid: Option<u32>,
+    /// A further group, by number; those of the caller are given up with its user
+    #[arg(long = "group", requires = "uid")]
+    groups: Vec<u32>,
+    /// The umask, as a decimal number; else it stays as it is
+    #[arg(long)]
+    umask: Option<u32>,
+    /// The command
+    #[arg(last = true, required = true)]
+    argv: Vec<String>,
+}
+
+impl RunInRootOptions {
+    /// What the process becomes, and then the command.
+    pub(crate) fn into_entrance(self) -> (Entrance, Vec<String>) {
+        let Self { root, cwd, uid, gid, groups, umask, argv } = self;
+        let user = uid.zip(gid).map(|(uid, gid)| Switch { uid, gid, groups });
+        (Entrance { root, cwd, user, umask }, argv)
+    }
 }
 
 /// Where things are when the agent runs for good.

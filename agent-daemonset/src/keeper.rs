@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use drover_apply::{LocalHost, Mode, Run, RunError, RunResult, StateDir, facts, state::Pending};
+use drover_apply::{Host as _, LocalHost, Mode, Run, RunError, RunResult, StateDir, facts, state::Pending};
 use drover_catalog::{Catalog, Digest, Report};
 use tokio::{select, sync::watch, time};
 use tracing::{error, info, warn};
@@ -31,6 +31,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const SHORTEST_INTERVAL: Duration = Duration::from_secs(10);
 /// How long until a run is tried again that another run held up.
 const HELD_UP: Duration = Duration::from_secs(5);
+/// How long until a run that finds the machine still up after its reboot was asked for.
+const SHUTTING_DOWN: Duration = Duration::from_secs(300);
 
 /// Runs the agent until it is told to end.
 pub(crate) async fn run(options: RunOptions) -> anyhow::Result<Exit> {
@@ -183,7 +185,10 @@ impl<'a> Keeper<'a> {
                 run_report::of_failed_run(&catalog, &error, started.elapsed(), &self.root)
             }
         };
-        self.hand_over(report);
+        let due = reboot_is_due(&catalog, &report);
+        if self.hand_over(report) && due && self.reboot().await {
+            return SHUTTING_DOWN;
+        }
         SHORTEST_INTERVAL.max(Duration::from_secs(u64::from(catalog.interval_seconds)))
     }
 
@@ -203,21 +208,103 @@ impl<'a> Keeper<'a> {
         Ok(result)
     }
 
-    fn hand_over(&mut self, report: Report) {
+    /// Hands over a report that is news. Says whether it outlives a restart.
+    fn hand_over(&mut self, report: Report) -> bool {
         if !run_report::is_news(&report, self.last_report.as_ref()) {
-            return;
+            return true;
         }
-        if let Err(error) = self.memory.keep_report(&report) {
+        let kept = self.memory.keep_report(&report);
+        if let Err(error) = &kept {
             error!(%error, "could not keep the report on disk; it is lost if no master takes it before a restart");
         }
         self.last_report = Some(report.clone());
         self.reports.send_replace(Some(report));
+        kept.is_ok()
     }
+
+    /// Shuts the machine down and starts it again; says whether systemd took the order. If not, the next run tries again.
+    async fn reboot(&self) -> bool {
+        info!("the machine must reboot, and may: rebooting");
+        let asked = async { LocalHost::open(&self.root, true)?.reboot().await };
+        match asked.await {
+            Ok(()) => true,
+            Err(error) => {
+                error!(%error, "could not reboot the machine; the next run tries again");
+                false
+            }
+        }
+    }
+}
+
+/// Whether the machine must reboot and its catalog lets it, in this very boot: after the reboot the same catalog allows none.
+fn reboot_is_due(catalog: &Catalog, report: &Report) -> bool {
+    let this_boot = Some(&report.boot_id).filter(|id| !id.is_empty());
+    !report.reboot_required.is_empty() && this_boot.is_some() && catalog.reboot.as_ref() == this_boot
 }
 
 #[cfg(test)]
 mod tests {
+    use drover_catalog::HostIdentity;
+
     use super::*;
+
+    #[test]
+    fn it_reboots_when_it_must_and_may_in_this_boot_and_no_other() {
+        for (reasons, allowed, boot, due) in [
+            (&["kernel"][..], Some("b1"), "b1", true),
+            (&[], Some("b1"), "b1", false),
+            (&["kernel"], None, "b1", false),
+            (&["kernel"], Some("b1"), "b2", false),
+            // A machine that does not tell its boots apart would reboot for ever.
+            (&["kernel"], Some(""), "", false),
+            (&["kernel"], None, "", false),
+        ] {
+            let catalog = Catalog {
+                host: HostIdentity { name: "node-1".into(), uid: "u1".into() },
+                generation: 1,
+                revisions: vec![],
+                interval_seconds: 60,
+                resources: vec![],
+                reboot: allowed.map(str::to_owned),
+                digest: Digest::of(b""),
+            };
+            let result = RunResult {
+                reboot_required: reasons.iter().copied().map(str::to_owned).collect(),
+                ..RunResult::default()
+            };
+            let report = run_report::of_run(&catalog, result, Duration::ZERO, Path::new("/"));
+            let report = Report { boot_id: boot.to_owned(), ..report };
+            assert_eq!(reboot_is_due(&catalog, &report), due, "{reasons:?} {allowed:?} {boot:?}");
+        }
+    }
+
+    #[test]
+    fn a_report_that_is_not_on_disk_does_not_outlive_a_reboot() {
+        let root = tempfile::tempdir().unwrap();
+        let state = StateDir::new(root.path(), "/state").unwrap();
+        let (reports, _receiver) = watch::channel(None);
+        let (_stop, stopping) = watch::channel(false);
+        let mut keeper = Keeper::new(root.path(), &state, None, reports, stopping).unwrap();
+        let report = |generation| Report {
+            host: HostIdentity { name: "node-1".into(), uid: "u1".into() },
+            generation,
+            catalog: Digest::of(b""),
+            revisions: vec![],
+            outcome: drover_catalog::Outcome::Converged,
+            totals: drover_catalog::Totals::default(),
+            resources: vec![],
+            millis_by_type: std::collections::BTreeMap::new(),
+            duration_millis: 0,
+            reboot_required: vec![],
+            boot_id: String::new(),
+            agent_version: String::new(),
+        };
+        assert!(keeper.hand_over(report(1)));
+        assert!(keeper.hand_over(report(1)), "no news, and a report is on its way already");
+        std::fs::remove_dir_all(root.path().join("state")).unwrap();
+        std::fs::write(root.path().join("state"), "in the way").unwrap();
+        assert!(!keeper.hand_over(report(2)));
+    }
 
     #[test]
     fn unfinished_work_is_a_run_that_was_cut_off_or_a_notification_that_is_owed() {

@@ -33,13 +33,19 @@ fn main() -> ExitCode {
             return if error.use_stderr() { Exit::Usage } else { Exit::Ok }.into();
         }
     };
-    if let Command::RunInRoot { root, cwd, argv } = &cli.command {
-        // Before anything else: it is about to become another program.
-        return match run_in_root::enter(root, cwd, argv) {
-            Err(error) => fail(&error.into()),
-            Ok(never) => match never {},
-        };
-    }
+    let cli = match cli {
+        // Before anything else: it is about to become another program, and must have one thread until then.
+        Cli { command: Command::RunInRoot(options), logging: _ } => {
+            let (entrance, argv) = options.into_entrance();
+            return match run_in_root::enter(&entrance, &argv) {
+                Err(error) => not_entered(&error),
+                Ok(never) => match never {},
+            };
+        }
+        other => other,
+    };
+    // Whoever started the agent may have another; commands count on this one.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     run(cli).map_or_else(|error| fail(&error), ExitCode::from)
 }
 
@@ -57,7 +63,8 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
             one_shot::print(&serde_json::to_string_pretty(&facts).context("could not write the facts as JSON")?)?;
             Ok(Exit::Ok)
         }
-        Command::RunInRoot { .. } => Ok(Exit::Ok),
+        // Taken care of before.
+        Command::RunInRoot(_) => Ok(Exit::Ok),
     }
 }
 
@@ -70,6 +77,12 @@ fn start_logging(logging: &Logging) -> anyhow::Result<()> {
         LogFormat::Json => subscriber.json().flatten_event(true).init(),
     }
     Ok(())
+}
+
+#[expect(clippy::print_stderr, reason = "the agent that started this reads it, and takes it for its own")]
+fn not_entered(error: &run_in_root::EnterError) -> ExitCode {
+    eprintln!("{}{error}", run_in_root::NOT_ENTERED_PREFIX);
+    run_in_root::NOT_ENTERED.into()
 }
 
 #[expect(clippy::print_stderr, reason = "the log may not have started yet")]

@@ -86,11 +86,22 @@ pub trait Host {
     /// Sets a kernel parameter in the running kernel, by its path below `/proc/sys`.
     fn set_kernel_parameter(&self, path: &str, value: &str) -> Result<(), HostError>;
 
+    /// A file of the kernel, by its path below `/proc`. `None` where the kernel does not have it, [`HostError::Unavailable`]
+    /// where no kernel of its own runs.
+    fn kernel_file(&self, path: &str) -> Result<Option<String>, HostError>;
+
+    /// What is mounted in the machine, as `proc_pid_mountinfo(5)` has it; [`HostError::Unavailable`] where no kernel of its own
+    /// runs.
+    fn mount_table(&self) -> Result<String, HostError>;
+
     /// Notes that the machine must reboot, until it has.
     fn require_reboot(&self, reason: &str) -> Result<(), HostError>;
 
     /// Why the machine must reboot, as was noted since it booted.
     fn reboot_reasons(&self) -> Result<Vec<String>, HostError>;
+
+    /// Shuts the machine down in order and starts it again; returns when that was taken as an order.
+    async fn reboot(&self) -> Result<(), HostError>;
 
     /// Fetches a file from a URL, in place of whatever file or symbolic link is there, once its SHA-256 is right; as
     /// [`Host::write_file`] otherwise.
@@ -109,6 +120,9 @@ pub trait Host {
 
     /// Has a unit started at boot, or not.
     async fn set_unit_enabled(&self, unit: &str, enabled: bool) -> Result<(), HostError>;
+
+    /// Masks a unit, so that nobody can start it, or takes that away.
+    async fn set_unit_masked(&self, unit: &str, masked: bool) -> Result<(), HostError>;
 
     /// Starts, stops, restarts or reloads a unit, and waits for the result.
     async fn run_unit_job(&self, unit: &str, job: UnitJob) -> Result<(), HostError>;

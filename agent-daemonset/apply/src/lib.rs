@@ -5,10 +5,11 @@
 //! - [`host`]: the seam to a machine. [`LocalHost`] is the one below a folder of this file system.
 //! - [`state`]: the folder on the machine in which a run remembers what it still owes.
 //! - [`facts`]: what templates may know of the machine.
-//! - [`run_in_root`]: the second half of a command that runs inside another root.
+//! - [`run_in_root`]: the second half of a command that runs inside another root or as another user.
 //!
 //! It knows no Kubernetes and no HTTP; fetching catalogs and sending reports is `drover-agent`'s.
 
+mod account_files;
 pub mod engine;
 pub mod facts;
 pub mod host;

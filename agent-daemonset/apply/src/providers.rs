@@ -13,6 +13,7 @@ mod download;
 mod edit;
 mod file;
 mod group;
+mod kernel_tables;
 mod module;
 mod mount;
 pub(crate) mod package;
@@ -21,6 +22,7 @@ mod service;
 mod swap;
 mod symlink;
 mod sysctl;
+mod unit_name;
 mod user;
 
 use std::fmt::Display;
@@ -29,7 +31,7 @@ use access::AccessChange;
 use drover_catalog::PropertyEvent;
 use thiserror::Error;
 
-use crate::host::{Access, Host, HostError};
+use crate::host::{Access, Command, Host, HostError};
 
 /// What one part of a resource means on a machine.
 pub(crate) trait Provider {
@@ -104,6 +106,15 @@ pub(crate) enum ProviderError {
         /// Its exit code, and the end of its standard error.
         failure: String,
     },
+}
+
+/// Runs a tool of the machine that changes something, and takes any other exit code than 0 for a failure.
+async fn run_tool(host: &impl Host, command: &Command) -> Result<(), ProviderError> {
+    let output = host.run(command).await?;
+    if output.success() {
+        return Ok(());
+    }
+    Err(ProviderError::Command { program: command.program().to_owned(), failure: output.failure() })
 }
 
 /// Who shall be able to do what, by the machine's own accounts.

@@ -175,12 +175,39 @@ impl Host for LocalHost {
         self.tree.write_in_place(&format!("/proc/sys/{path}"), value.as_bytes())
     }
 
+    fn kernel_file(&self, path: &str) -> Result<Option<String>, HostError> {
+        if !self.booted {
+            return Err(HostError::Unavailable("no kernel runs in a folder that stands for a machine".to_owned()));
+        }
+        Ok(self.tree.read_file(&format!("/proc/{path}"))?.map(|text| String::from_utf8_lossy(&text).into_owned()))
+    }
+
+    fn mount_table(&self) -> Result<String, HostError> {
+        // An agent in a container has mounts of its own; those of the machine are process 1's.
+        let table = match self.kernel_file("1/mountinfo") {
+            Err(HostError::Path { source, .. })
+                if source.kind() == io::ErrorKind::PermissionDenied && self.root == Path::new("/") =>
+            {
+                self.kernel_file("self/mountinfo")?
+            }
+            other => other?,
+        };
+        table.ok_or_else(|| HostError::Unavailable("this machine shows no /proc/1/mountinfo".to_owned()))
+    }
+
     fn require_reboot(&self, reason: &str) -> Result<(), HostError> {
         reboot::require(&self.tree, reason)
     }
 
     fn reboot_reasons(&self) -> Result<Vec<String>, HostError> {
         reboot::reasons(&self.tree)
+    }
+
+    async fn reboot(&self) -> Result<(), HostError> {
+        if !self.booted {
+            return Err(HostError::Unavailable("a folder that stands for a machine does not reboot".to_owned()));
+        }
+        self.systemd().await?.reboot().await
     }
 
     async fn download(&self, download: &Download<'_>) -> Result<(), HostError> {
@@ -198,7 +225,8 @@ impl Host for LocalHost {
             return Err(HostError::Unavailable("entering this folder to run a command needs root".to_owned()));
         }
         Runner::check_program(&self.tree, command)?;
-        self.runner.run(command).await
+        let identity = command.user.map(|ids| accounts::identity(&self.tree, ids)).transpose()?;
+        self.runner.run(command, identity.as_ref()).await
     }
 
     async fn unit(&self, unit: &str) -> Result<Unit, HostError> {
@@ -221,6 +249,18 @@ impl Host for LocalHost {
             return self.systemd().await?.set_enabled(unit, enabled).await;
         }
         let verb = if enabled { "enable" } else { "disable" };
+        let output = self.offline_systemctl(verb, unit).await?;
+        if output.success() {
+            return Ok(());
+        }
+        Err(HostError::Unit(format!("systemctl {verb} {unit} {}", output.failure())))
+    }
+
+    async fn set_unit_masked(&self, unit: &str, masked: bool) -> Result<(), HostError> {
+        if self.booted {
+            return self.systemd().await?.set_masked(unit, masked).await;
+        }
+        let verb = if masked { "mask" } else { "unmask" };
         let output = self.offline_systemctl(verb, unit).await?;
         if output.success() {
             return Ok(());

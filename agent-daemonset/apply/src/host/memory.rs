@@ -18,6 +18,8 @@ pub(crate) struct MemoryHost {
     kernel: RefCell<BTreeMap<String, String>>,
     has_no_kernel: bool,
     commands: RefCell<BTreeMap<String, CommandOutput>>,
+    first_outputs: RefCell<BTreeMap<String, Vec<CommandOutput>>>,
+    ran: RefCell<Vec<Command>>,
     missing_programs: BTreeSet<String>,
     broken: RefCell<BTreeSet<String>>,
     log: RefCell<Vec<String>>,
@@ -93,6 +95,19 @@ impl MemoryHost {
         let output = CommandOutput { code: Some(code), stdout: stdout.into(), stderr: stderr.into() };
         self.commands.borrow_mut().insert(program.into(), output);
         self
+    }
+
+    /// The next run of a program ends so, before [`MemoryHost::command`] says how all others end.
+    pub(crate) fn command_first(self, program: &str, code: i32, stderr: &str) -> Self {
+        let output = CommandOutput { code: Some(code), stdout: Vec::new(), stderr: stderr.into() };
+        self.first_outputs.borrow_mut().entry(program.into()).or_default().insert(0, output);
+        self
+    }
+
+    /// The commands that were run since the last call, one line each: program, arguments, and what else is said of them.
+    /// Standard input is shown after `<`.
+    pub(crate) fn ran(&self) -> Vec<String> {
+        self.ran.take().iter().map(told).collect()
     }
 
     pub(crate) fn without_program(mut self, program: &str) -> Self {
@@ -233,6 +248,10 @@ impl Host for MemoryHost {
         Ok(self.reboot_reasons.borrow().clone())
     }
 
+    async fn reboot(&self) -> Result<(), HostError> {
+        self.act("reboot".to_owned(), || {})
+    }
+
     async fn download(&self, download: &Download<'_>) -> Result<(), HostError> {
         let Some(content) = self.downloads.borrow().get(download.url).cloned() else {
             return Err(HostError::Download { url: download.url.to_owned(), why: "not found".to_owned() });
@@ -307,12 +326,27 @@ impl Host for MemoryHost {
         })
     }
 
+    fn kernel_file(&self, path: &str) -> Result<Option<String>, HostError> {
+        if self.has_no_kernel {
+            return Err(HostError::Unavailable("no kernel".into()));
+        }
+        let content = self.read_file(&format!("/proc/{path}"))?;
+        Ok(content.map(|content| String::from_utf8_lossy(&content).into_owned()))
+    }
+
+    fn mount_table(&self) -> Result<String, HostError> {
+        Ok(self.kernel_file("1/mountinfo")?.unwrap_or_default())
+    }
+
     async fn run(&self, command: &Command) -> Result<CommandOutput, HostError> {
         let program = command.program();
         if self.missing_programs.contains(program) {
             return Err(HostError::NoProgram { program: program.to_owned() });
         }
-        self.act(format!("run {program}"), || {})?;
+        self.act(format!("run {program}"), || self.ran.borrow_mut().push(command.clone()))?;
+        if let Some(first) = self.first_outputs.borrow_mut().get_mut(program).and_then(Vec::pop) {
+            return Ok(first);
+        }
         let succeeded = CommandOutput { code: Some(0), ..CommandOutput::default() };
         Ok(self.commands.borrow().get(program).cloned().unwrap_or(succeeded))
     }
@@ -334,6 +368,17 @@ impl Host for MemoryHost {
         })
     }
 
+    async fn set_unit_masked(&self, unit: &str, masked: bool) -> Result<(), HostError> {
+        let (verb, load_state, state) =
+            if masked { ("mask", "masked", "masked") } else { ("unmask", "loaded", "disabled") };
+        self.act(format!("{verb} {unit}"), || {
+            self.change_unit(unit, |unit| {
+                unit.load_state = load_state.into();
+                unit.unit_file_state = state.into();
+            });
+        })
+    }
+
     async fn run_unit_job(&self, unit: &str, job: UnitJob) -> Result<(), HostError> {
         let state = if job == UnitJob::Stop { "inactive" } else { "active" };
         self.act(format!("{} {unit}", job.verb()), || {
@@ -346,6 +391,20 @@ impl Host for MemoryHost {
             self.units.borrow_mut().values_mut().for_each(|unit| unit.needs_reload = false);
         })
     }
+}
+
+fn told(command: &Command) -> String {
+    let mut line = command.argv.join(" ");
+    if let Some((user, group)) = command.user {
+        line += &format!(" as {user}:{group}");
+    }
+    if let Some(umask) = command.umask {
+        line += &format!(" umask {umask:03o}");
+    }
+    if let Some(stdin) = &command.stdin {
+        line += &format!(" < {}", stdin.expose().trim_end());
+    }
+    line
 }
 
 fn account(kind: &'static str, name: &str) -> Result<u32, HostError> {

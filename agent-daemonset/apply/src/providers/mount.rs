@@ -1,41 +1,240 @@
 //! File systems in the running machine.
+//!
+//! An agent in a container has mounts of its own, and what it mounted would be there alone. So where systemd runs, systemd
+//! mounts: by the unit of the line in `/etc/fstab`, which is written before this comes, else by a unit that is gone at the
+//! next boot. Elsewhere the machine's own mount(8) does.
 
-use std::fmt;
+mod options;
+#[cfg(test)]
+mod tests;
+
+use std::{fmt, time::Duration};
 
 use drover_catalog::{MountSpec, PropertyEvent};
 
-use super::{Provider, ProviderError, event};
-use crate::host::Host;
+use super::{
+    Provider, ProviderError, event_of,
+    kernel_tables::{Mount, device_node, is_in_fstab, mounts, runs_systemd},
+    run_tool, unit_name,
+};
+use crate::host::{Command, Host, UnitJob};
 
-/// What must change.
+/// How long a tool may take; a file system may be checked first, and a server may be slow.
+const TIMEOUT: Duration = Duration::from_secs(300);
+
+/// What is at the path.
+pub(crate) struct Observed {
+    /// What is mounted there; of several, the uppermost.
+    mounted: Option<Mount>,
+    /// Whether systemd mounts something there when it is first used.
+    automount: bool,
+    same_source: bool,
+    by: By,
+}
+
+/// Who mounts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum By {
+    /// Systemd, by a line of fstab.
+    Fstab,
+    /// Systemd, by a unit that is made for it.
+    TransientUnit,
+    /// The machine's own mount(8).
+    Tools,
+}
+
+/// What must change about a mount.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Change {}
+pub(crate) enum Change {
+    /// Mount it.
+    Mount(By),
+    /// Mount it with these options, which are not in force.
+    Options { missing: Vec<String>, by: By },
+    /// Unmount what is there, and mount it.
+    Replace { found: String, by: By },
+    /// Unmount it.
+    Unmount { found: String, automount: bool, by: By },
+}
 
 impl fmt::Display for Change {
-    fn fmt(&self, _f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match *self {}
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Mount(_) => f.write_str("mounted"),
+            Self::Options { missing, by: _ } => write!(f, "remounted with {}", missing.join(",")),
+            Self::Replace { found, by: _ } => write!(f, "mounted in place of {found}"),
+            Self::Unmount { .. } => f.write_str("unmounted"),
+        }
     }
 }
 
 impl super::Change for Change {
     fn event(&self) -> PropertyEvent {
-        event("")
+        let (mounted, unmounted) = (Some("mounted".to_owned()), Some("unmounted".to_owned()));
+        match self {
+            Self::Mount(_) => event_of("state", unmounted, mounted),
+            Self::Options { missing, by: _ } => event_of("options", None, Some(missing.join(","))),
+            Self::Replace { found, by: _ } => event_of("device", Some(found.clone()), None),
+            Self::Unmount { .. } => event_of("state", mounted, unmounted),
+        }
     }
 }
 
 impl Provider for MountSpec {
-    type Observed = ();
+    type Observed = Observed;
     type Change = Change;
 
-    async fn observe(&self, _host: &impl Host, _notified: bool) -> Result<(), ProviderError> {
-        Err(ProviderError::Refused("this agent does not know this type yet".to_owned()))
+    async fn observe(&self, host: &impl Host, _notified: bool) -> Result<Observed, ProviderError> {
+        let table = mounts(&host.mount_table()?);
+        let here = || table.iter().rev().filter(|mount| mount.path == self.path);
+        let mounted = here().find(|mount| mount.fstype != "autofs").cloned();
+        let same_source = match &mounted {
+            None => false,
+            Some(mount) if is_bind(self) => source_of_bind(&table, &self.device)
+                .is_some_and(|(device, root)| (device, root.as_str()) == (mount.device.as_str(), mount.root.as_str())),
+            // A mere name, such as `tmpfs`: it says nothing.
+            Some(_) if !self.device.contains(['/', '=', ':']) => true,
+            Some(mount) => {
+                let (found, wanted) = (device_node(host, &mount.source)?, device_node(host, &self.device)?);
+                found.trim_end_matches('/') == wanted.trim_end_matches('/')
+            }
+        };
+        let by = if !runs_systemd(host)? {
+            By::Tools
+        } else if is_in_fstab(host, 1, &self.path)? {
+            By::Fstab
+        } else {
+            By::TransientUnit
+        };
+        Ok(Observed { automount: here().any(|mount| mount.fstype == "autofs"), mounted, same_source, by })
     }
 
-    fn diff(&self, (): &()) -> Result<Vec<Change>, ProviderError> {
-        Ok(Vec::new())
+    fn diff(&self, observed: &Observed) -> Result<Vec<Change>, ProviderError> {
+        let Observed { mounted, automount, same_source, by } = observed;
+        let (automount, by) = (*automount, *by);
+        if self.device.starts_with('-') || !self.path.starts_with('/') {
+            let (device, path) = (&self.device, &self.path);
+            return Err(ProviderError::Refused(format!("{device:?} can not be mounted at {path:?}; give whole paths")));
+        }
+        if !self.mounted && self.path == "/" {
+            return Err(ProviderError::Refused("the root file system stays mounted".to_owned()));
+        }
+        let change = match mounted {
+            Some(found) if !self.mounted => Some(Change::Unmount { found: found.source.clone(), automount, by }),
+            None if !self.mounted => automount.then(|| Change::Unmount { found: "autofs".to_owned(), automount, by }),
+            // It is mounted as soon as somebody looks.
+            None if automount && self.options.iter().any(|option| option == "x-systemd.automount") => None,
+            None => Some(Change::Mount(by)),
+            Some(found) if !same_source || !same_type(&self.fstype, &found.fstype) => {
+                Some(Change::Replace { found: format!("{} ({})", found.source, found.fstype), by })
+            }
+            Some(found) => {
+                let missing = options::missing(&self.options, &found.options);
+                let missing: Vec<String> = missing.into_iter().map(str::to_owned).collect();
+                (!missing.is_empty()).then_some(Change::Options { missing, by })
+            }
+        };
+        Ok(change.into_iter().collect())
     }
 
-    async fn apply(&self, _host: &impl Host, _changes: &[Change]) -> Result<(), ProviderError> {
+    async fn apply(&self, host: &impl Host, changes: &[Change]) -> Result<(), ProviderError> {
+        for change in changes {
+            match change {
+                Change::Mount(by) => mount(self, host, *by).await?,
+                Change::Options { missing: _, by } => remount(self, host, *by).await?,
+                Change::Replace { found: _, by } => {
+                    unmount(self, host, false, *by).await?;
+                    mount(self, host, *by).await?;
+                }
+                Change::Unmount { found: _, automount, by } => unmount(self, host, *automount, *by).await?,
+            }
+        }
         Ok(())
+    }
+}
+
+async fn mount(spec: &MountSpec, host: &impl Host, by: By) -> Result<(), ProviderError> {
+    let (device, path, options) = (spec.device.as_str(), spec.path.as_str(), spec.options.join(","));
+    let fstype = Some(spec.fstype.as_str()).filter(|fstype| !matches!(*fstype, "" | "none" | "auto"));
+    let argv: Vec<String> = match by {
+        By::Fstab => {
+            // It has to see the line that came just now.
+            host.reload_unit_files().await?;
+            return Ok(host.run_unit_job(&unit_name::of_path(path, "mount"), UnitJob::Start).await?);
+        }
+        By::TransientUnit => {
+            let mut argv = vec!["systemd-mount".to_owned(), "--collect".to_owned()];
+            argv.extend(fstype.map(|fstype| format!("--type={fstype}")));
+            argv.extend((!options.is_empty()).then(|| format!("--options={options}")));
+            argv
+        }
+        By::Tools => {
+            let mut argv = vec!["mount".to_owned()];
+            argv.extend(fstype.into_iter().flat_map(|fstype| ["-t".to_owned(), fstype.to_owned()]));
+            argv.extend(if options.is_empty() { Vec::new() } else { vec!["-o".to_owned(), options] });
+            argv
+        }
+    };
+    let argv = [argv, vec![device.to_owned(), path.to_owned()]].concat();
+    run_tool(host, &Command::of(argv, TIMEOUT)).await
+}
+
+async fn remount(spec: &MountSpec, host: &impl Host, by: By) -> Result<(), ProviderError> {
+    match by {
+        By::Fstab => {
+            host.reload_unit_files().await?;
+            // To reload a mount unit is to remount it, see systemd.mount(5).
+            let unit = unit_name::of_path(&spec.path, "mount");
+            Ok(host.run_unit_job(&unit, UnitJob::ReloadOrRestart).await?)
+        }
+        // A unit without a file can not be changed.
+        By::TransientUnit => {
+            unmount(spec, host, false, by).await?;
+            mount(spec, host, by).await
+        }
+        By::Tools => {
+            let options = format!("remount,{}", spec.options.join(","));
+            run_tool(host, &Command::new(["mount", "-o", &options, &spec.path], TIMEOUT)).await
+        }
+    }
+}
+
+async fn unmount(spec: &MountSpec, host: &impl Host, automount: bool, by: By) -> Result<(), ProviderError> {
+    if by == By::Tools {
+        return run_tool(host, &Command::new(["umount", &spec.path], TIMEOUT)).await;
+    }
+    // It would be mounted again by the next look at it.
+    if automount {
+        host.run_unit_job(&unit_name::of_path(&spec.path, "automount"), UnitJob::Stop).await?;
+    }
+    Ok(host.run_unit_job(&unit_name::of_path(&spec.path, "mount"), UnitJob::Stop).await?)
+}
+
+fn is_bind(spec: &MountSpec) -> bool {
+    spec.options.iter().any(|option| matches!(option.as_str(), "bind" | "rbind"))
+}
+
+/// The device number and the folder within its file system that a bind mount of a path has.
+fn source_of_bind<'a>(table: &'a [Mount], path: &str) -> Option<(&'a str, String)> {
+    let below = |mount: &Mount| {
+        let rest = path.strip_prefix(mount.path.trim_end_matches('/'))?;
+        (rest.is_empty() || rest.starts_with('/')).then(|| rest.to_owned())
+    };
+    // Of several at one path, the last one is on top.
+    let (mount, rest) = table
+        .iter()
+        .filter_map(|mount| Some((mount, below(mount)?)))
+        .max_by_key(|(mount, _)| mount.path.trim_end_matches('/').len())?;
+    let root = format!("{}{}", mount.root.trim_end_matches('/'), rest.trim_end_matches('/'));
+    Some((&mount.device, if root.is_empty() { "/".to_owned() } else { root }))
+}
+
+/// Whether the kernel's word for a type is what was asked for.
+fn same_type(wanted: &str, found: &str) -> bool {
+    match wanted {
+        // A bind mount has none, and mount(8) may choose one.
+        "" | "none" | "auto" => true,
+        "nfs" => matches!(found, "nfs" | "nfs4"),
+        "ntfs" | "ntfs-3g" => matches!(found, "ntfs" | "ntfs3" | "fuseblk"),
+        other => other == found,
     }
 }

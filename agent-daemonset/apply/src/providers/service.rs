@@ -18,35 +18,44 @@ pub(crate) struct Observed {
 pub(crate) enum Change {
     /// Have systemd read its file before anything else; a step on the way, never the only one.
     ReadUnitFiles,
-    /// Start it at boot, or not.
-    Enable(bool),
-    /// Start, stop, restart or reload it.
-    Job(UnitJob),
+    /// Let nobody start it, or take that away; it was in this state.
+    Mask { to: bool, was: String },
+    /// Start it at boot, or not; it was in this state.
+    Enable { to: bool, was: String },
+    /// Start, stop, restart or reload it; it was in this state.
+    Job { job: UnitJob, was: String },
 }
 
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::ReadUnitFiles => "unit files read again",
-            Self::Enable(true) => "enabled",
-            Self::Enable(false) => "disabled",
-            Self::Job(UnitJob::Start) => "started",
-            Self::Job(UnitJob::Stop) => "stopped",
-            Self::Job(UnitJob::Restart) => "restarted",
-            Self::Job(UnitJob::ReloadOrRestart) => "reloaded",
+            Self::Mask { to: true, .. } => "masked",
+            Self::Mask { to: false, .. } => "unmasked",
+            Self::Enable { to: true, .. } => "enabled",
+            Self::Enable { to: false, .. } => "disabled",
+            Self::Job { job: UnitJob::Start, .. } => "started",
+            Self::Job { job: UnitJob::Stop, .. } => "stopped",
+            Self::Job { job: UnitJob::Restart, .. } => "restarted",
+            Self::Job { job: UnitJob::ReloadOrRestart, .. } => "reloaded",
         })
     }
 }
 
 impl super::Change for Change {
+    /// In systemd's own words for states.
     fn event(&self) -> PropertyEvent {
+        let of = |property, was: &String, to: &str| {
+            event_of(property, Some(was.clone()).filter(|was| !was.is_empty()), Some(to.to_owned()))
+        };
         match self {
             Self::ReadUnitFiles => event("unitFiles"),
-            Self::Enable(to) => event_of("enabled", Some((!to).to_string()), Some(to.to_string())),
-            Self::Job(UnitJob::Start) => event_of("state", Some("stopped".into()), Some("running".into())),
-            Self::Job(UnitJob::Stop) => event_of("state", Some("running".into()), Some("stopped".into())),
-            Self::Job(UnitJob::Restart) => event("restart"),
-            Self::Job(UnitJob::ReloadOrRestart) => event("reload"),
+            Self::Mask { to, was } => of("masked", was, if *to { "masked" } else { "unmasked" }),
+            Self::Enable { to, was } => of("enabled", was, if *to { "enabled" } else { "disabled" }),
+            Self::Job { job: UnitJob::Start, was } => of("state", was, "active"),
+            Self::Job { job: UnitJob::Stop, was } => of("state", was, "inactive"),
+            Self::Job { job: UnitJob::Restart, .. } => event("restart"),
+            Self::Job { job: UnitJob::ReloadOrRestart, .. } => event("reload"),
         }
     }
 }
@@ -61,35 +70,49 @@ impl Provider for ServiceSpec {
 
     fn diff(&self, observed: &Observed) -> Result<Vec<Change>, ProviderError> {
         let unit = &observed.unit;
+        self.contradiction()?;
+        let masked = is_masked(unit);
         let mut changes = Vec::new();
+        let enable = |to| Change::Enable { to, was: unit.unit_file_state.clone() };
+        let mask = |to| Change::Mask { to, was: unit.unit_file_state.clone() };
+        let run = |job| Change::Job { job, was: unit.active_state.clone() };
+        if masked && self.masked == Some(false) {
+            changes.push(mask(false));
+        }
         match self.enabled {
-            Some(true) if !starts_at_boot(&unit.unit_file_state) => changes.push(Change::Enable(true)),
-            Some(false) if can_be_disabled(&unit.unit_file_state) => changes.push(Change::Enable(false)),
+            Some(true) if !starts_at_boot(&unit.unit_file_state) => changes.push(enable(true)),
+            // What a mask hid may be enabled.
+            Some(false) if can_be_disabled(&unit.unit_file_state) || !changes.is_empty() => changes.push(enable(false)),
             _ => {}
         }
         let running = is_running(&unit.active_state);
         let restart = if self.reload_on_notify { UnitJob::ReloadOrRestart } else { UnitJob::Restart };
         match self.state {
             // One that starts now has read everything new: a notification asks for nothing more.
-            Some(ServiceState::Running) if !running => changes.push(Change::Job(UnitJob::Start)),
-            Some(ServiceState::Stopped) if !is_stopped(&unit.active_state) => changes.push(Change::Job(UnitJob::Stop)),
-            Some(ServiceState::Running) | None if running && observed.notified => changes.push(Change::Job(restart)),
+            Some(ServiceState::Running) if !running => changes.push(run(UnitJob::Start)),
+            Some(ServiceState::Stopped) if !is_stopped(&unit.active_state) => changes.push(run(UnitJob::Stop)),
+            Some(ServiceState::Running) | None if running && observed.notified => changes.push(run(restart)),
             _ => {}
         }
-        let must_be_there = changes.iter().any(|change| *change != Change::Enable(false));
-        if must_be_there && unit.load_state == "masked" {
+        let must_be_there = changes.iter().any(|change| !matches!(change, Change::Enable { to: false, .. }));
+        if must_be_there && masked && self.masked.is_none() {
             let refusal = format!("{} is masked; `systemctl unmask` it, or take it out of the catalog", self.unit);
             return Err(ProviderError::Refused(refusal));
         }
         // Systemd may not have seen a unit file that came just now.
-        if !changes.is_empty() && (unit.needs_reload || unit.load_state == "not-found") {
+        let missing = unit.load_state == "not-found" && must_be_there;
+        if !changes.is_empty() && (unit.needs_reload || missing) {
             changes.insert(0, Change::ReadUnitFiles);
+        }
+        // At last: systemd reads nothing more of a unit that is masked. There need not be such a unit.
+        if !masked && self.masked == Some(true) {
+            changes.push(mask(true));
         }
         Ok(changes)
     }
 
     fn absorbs_notification(&self, changes: &[Change]) -> bool {
-        changes.iter().any(|change| matches!(change, Change::Job(_)))
+        changes.iter().any(|change| matches!(change, Change::Job { .. }))
     }
 
     async fn apply(&self, host: &impl Host, changes: &[Change]) -> Result<(), ProviderError> {
@@ -102,12 +125,34 @@ impl Provider for ServiceSpec {
                         return Err(ProviderError::Refused(format!("the machine has no unit {unit}; {what}")));
                     }
                 }
-                Change::Enable(enabled) => host.set_unit_enabled(&self.unit, *enabled).await?,
-                Change::Job(job) => host.run_unit_job(&self.unit, *job).await?,
+                Change::Mask { to, .. } => host.set_unit_masked(&self.unit, *to).await?,
+                Change::Enable { to, .. } => host.set_unit_enabled(&self.unit, *to).await?,
+                Change::Job { job, .. } => host.run_unit_job(&self.unit, *job).await?,
             }
         }
         Ok(())
     }
+}
+
+/// What no unit can be at once.
+trait Contradiction {
+    fn contradiction(&self) -> Result<(), ProviderError>;
+}
+
+impl Contradiction for ServiceSpec {
+    fn contradiction(&self) -> Result<(), ProviderError> {
+        let runs = self.state == Some(ServiceState::Running) || self.enabled == Some(true);
+        if self.masked == Some(true) && runs {
+            let advice = "leave out `masked`, or stop and disable it";
+            let refusal = format!("{} can not be masked and running or enabled; {advice}", self.unit);
+            return Err(ProviderError::Refused(refusal));
+        }
+        Ok(())
+    }
+}
+
+fn is_masked(unit: &Unit) -> bool {
+    unit.load_state == "masked" || matches!(unit.unit_file_state.as_str(), "masked" | "masked-runtime")
 }
 
 /// As `systemctl is-enabled` succeeds, less `enabled-runtime`, which a reboot forgets. A `static` unit has no choice:
@@ -202,5 +247,46 @@ mod tests {
         let refusal = "refused: nginx.service is masked; `systemctl unmask` it, or take it out of the catalog";
         check(&spec(Some(ServiceState::Running), None), &masked, refusal);
         check(&spec(Some(ServiceState::Stopped), Some(false)), &masked, "");
+    }
+
+    #[test]
+    fn a_mask_is_a_property_of_its_own() {
+        let with = |masked, state, enabled| ServiceSpec { masked: Some(masked), ..spec(state, enabled) };
+        let masked = || host("inactive", "masked").masked_unit("nginx.service");
+        check(&with(true, None, None), &masked(), "");
+        check(&with(true, None, None), &host("active", "enabled"), "masked");
+        check(
+            &with(true, Some(ServiceState::Stopped), Some(false)),
+            &host("active", "enabled"),
+            "disabled; stopped; masked",
+        );
+        check(&with(true, None, None), &MemoryHost::new(), "masked");
+        check(&with(false, None, None), &host("active", "enabled"), "");
+        check(&with(false, None, None), &masked(), "unmasked");
+        check(&with(false, None, None), &host("inactive", "masked-runtime"), "unmasked");
+        let all = with(false, Some(ServiceState::Running), Some(true));
+        check(&all, &masked(), "unmasked; enabled; started");
+        let host = masked();
+        apply(&all, &host).unwrap();
+        assert_eq!(host.log(), "unmask nginx.service\nenabled nginx.service\nstart nginx.service");
+        check(&all, &host, "");
+        check(&with(false, None, Some(false)), &masked(), "unmasked; disabled");
+        let advice = "leave out `masked`, or stop and disable it";
+        let refusal = format!("refused: nginx.service can not be masked and running or enabled; {advice}");
+        check(&with(true, Some(ServiceState::Running), None), &host, &refusal);
+        check(&with(true, None, Some(true)), &host, &refusal);
+    }
+
+    #[test]
+    fn events_have_the_states_that_were() {
+        let spec = ServiceSpec { masked: Some(false), ..spec(Some(ServiceState::Running), Some(true)) };
+        let host = host("failed", "masked").masked_unit("nginx.service");
+        let observed = futures::executor::block_on(spec.observe(&host, false)).unwrap();
+        let told = |change: &Change| {
+            let PropertyEvent { property, previous, desired } = super::super::Change::event(change);
+            format!("{property} {} -> {}", previous.unwrap_or_default(), desired.unwrap_or_default())
+        };
+        let events: Vec<String> = spec.diff(&observed).unwrap().iter().map(told).collect();
+        assert_eq!(events, ["masked masked -> unmasked", "enabled masked -> enabled", "state failed -> active"]);
     }
 }

@@ -1,41 +1,219 @@
-//! Swap files.
+//! Swap files, and block devices for swap, in the running machine.
+//!
+//! A new swap file is made whole beside its place (`PATH.drover-new`) and then moved there. So a file that is in the
+//! place and is no swap area was not left by a killed run: it is somebody's, and is never overwritten or removed.
 
-use std::fmt;
+#[cfg(test)]
+mod tests;
 
-use drover_catalog::{PropertyEvent, SwapSpec};
+use std::{fmt, time::Duration};
 
-use super::{Provider, ProviderError, event};
-use crate::host::Host;
+use drover_catalog::{Presence, PropertyEvent, SwapSpec};
 
-/// What must change.
+use super::{
+    Provider, ProviderError, event_of,
+    kernel_tables::{device_node, is_in_fstab, runs_systemd, swaps},
+    run_tool, unit_name,
+};
+use crate::host::{Access, Command, Entry, EntryKind, Host, UnitJob};
+
+/// How long a tool may take: to switch swap off reads all of it back, and `dd` writes all of it.
+const TIMEOUT: Duration = Duration::from_secs(1800);
+
+/// Who can read swap can read memory.
+const ACCESS: Access = Access { mode: 0o600, user: 0, group: 0 };
+
+const MIB: u64 = 1024 * 1024;
+
+/// A swap area as it is.
+pub(crate) struct Observed {
+    active: bool,
+    entry: Option<Entry>,
+    /// Whether a regular file has a swap area's signature.
+    is_area: bool,
+    by: By,
+}
+
+/// Who switches it on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum By {
+    /// Systemd, by a line of fstab.
+    Fstab,
+    /// A command that systemd runs outside the agent's container: the kernel remembers the path that it was given.
+    TransientUnit,
+    /// The machine's own swapon(8).
+    Tools,
+}
+
+/// What must change about a swap area.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Change {}
+pub(crate) enum Change {
+    /// Make the file.
+    Create { mib: u64 },
+    /// Make it anew with another size.
+    Resize { from: u64, to: u64, active: bool },
+    /// Close it to others.
+    Access { mode: u32 },
+    /// Switch it on.
+    On(By),
+    /// Switch it off.
+    Off,
+    /// Remove the file.
+    Remove,
+}
 
 impl fmt::Display for Change {
-    fn fmt(&self, _f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match *self {}
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Create { mib } => write!(f, "created with {mib} MiB"),
+            Self::Resize { from, to, active: _ } => write!(f, "size {} -> {} MiB", from / MIB, to / MIB),
+            Self::Access { mode } => write!(f, "mode {mode:04o} -> {:04o}", ACCESS.mode),
+            Self::On(_) => f.write_str("switched on"),
+            Self::Off => f.write_str("switched off"),
+            Self::Remove => f.write_str("removed"),
+        }
     }
 }
 
 impl super::Change for Change {
     fn event(&self) -> PropertyEvent {
-        event("")
+        let of = |property, previous: &str, desired: &str| {
+            event_of(property, Some(previous.to_owned()), Some(desired.to_owned()))
+        };
+        match self {
+            Self::Create { .. } => of("ensure", "absent", "present"),
+            Self::Resize { from, to, active: _ } => of("sizeMib", &(from / MIB).to_string(), &(to / MIB).to_string()),
+            Self::Access { mode } => of("mode", &format!("{mode:04o}"), &format!("{:04o}", ACCESS.mode)),
+            Self::On(_) => of("active", "false", "true"),
+            Self::Off => of("active", "true", "false"),
+            Self::Remove => of("ensure", "present", "absent"),
+        }
     }
 }
 
 impl Provider for SwapSpec {
-    type Observed = ();
+    type Observed = Observed;
     type Change = Change;
 
-    async fn observe(&self, _host: &impl Host, _notified: bool) -> Result<(), ProviderError> {
-        Err(ProviderError::Refused("this agent does not know this type yet".to_owned()))
+    async fn observe(&self, host: &impl Host, _notified: bool) -> Result<Observed, ProviderError> {
+        let table = host.kernel_file("swaps")?.unwrap_or_default();
+        let node = device_node(host, &self.path)?;
+        let mut active = false;
+        for found in swaps(&table) {
+            active = active || device_node(host, &found)? == node;
+        }
+        let entry = host.entry(&self.path)?;
+        let is_file = entry.is_some_and(|entry| entry.kind == EntryKind::File);
+        let is_area = is_file && (active || has_signature(host, &self.path).await?);
+        let by = if !runs_systemd(host)? {
+            By::Tools
+        } else if is_in_fstab(host, 0, &self.path)? {
+            By::Fstab
+        } else {
+            By::TransientUnit
+        };
+        Ok(Observed { active, entry, is_area, by })
     }
 
-    fn diff(&self, (): &()) -> Result<Vec<Change>, ProviderError> {
-        Ok(Vec::new())
+    fn diff(&self, observed: &Observed) -> Result<Vec<Change>, ProviderError> {
+        let Observed { active, entry, is_area, by } = observed;
+        let refused = |why: &str| Err(ProviderError::Refused(format!("{} {why}", self.path)));
+        let file = match entry {
+            Some(Entry { kind: EntryKind::Directory, .. }) => return refused("is a directory; choose another path"),
+            Some(entry) if entry.kind == EntryKind::File => Some(entry),
+            _ => None,
+        };
+        if file.is_some() && !is_area {
+            return refused("is there and is no swap area; move it away, or choose another path");
+        }
+        let off = active.then_some(Change::Off);
+        if self.state == Presence::Absent {
+            return Ok(off.into_iter().chain(file.map(|_| Change::Remove)).collect());
+        }
+        let mut changes = Vec::new();
+        match (file, self.size_mib) {
+            (Some(file), Some(mib)) => {
+                let to = mib * MIB;
+                if file.size != to {
+                    changes.push(Change::Resize { from: file.size, to, active: *active });
+                } else if file.access != ACCESS {
+                    changes.push(Change::Access { mode: file.access.mode });
+                }
+            }
+            (None, Some(mib)) if entry.is_none() => changes.push(Change::Create { mib }),
+            (None, Some(_)) => return refused("is no regular file, and has the size it has; leave out sizeMib"),
+            (None, None) if entry.is_none() => return refused("is not there; give sizeMib to have a swap file made"),
+            (_, None) => {}
+        }
+        let anew = matches!(changes.first(), Some(Change::Resize { .. }));
+        changes.extend((anew || !active).then_some(Change::On(*by)));
+        Ok(changes)
     }
 
-    async fn apply(&self, _host: &impl Host, _changes: &[Change]) -> Result<(), ProviderError> {
+    async fn apply(&self, host: &impl Host, changes: &[Change]) -> Result<(), ProviderError> {
+        let path = self.path.as_str();
+        for change in changes {
+            match change {
+                Change::Create { mib } => create(host, path, *mib).await?,
+                Change::Resize { from: _, to, active } => {
+                    if *active {
+                        run_tool(host, &Command::new(["swapoff", path], TIMEOUT)).await?;
+                    }
+                    create(host, path, to / MIB).await?;
+                }
+                Change::Access { mode: _ } => {
+                    run_tool(host, &Command::new(["chown", "0:0", path], TIMEOUT)).await?;
+                    run_tool(host, &Command::new(["chmod", "0600", path], TIMEOUT)).await?;
+                }
+                Change::On(by) => switch_on(host, path, *by).await?,
+                Change::Off => run_tool(host, &Command::new(["swapoff", path], TIMEOUT)).await?,
+                Change::Remove => host.remove_file(path)?,
+            }
+        }
         Ok(())
     }
+}
+
+/// Whether a file is a swap area, by the machine's own blkid(8).
+async fn has_signature(host: &impl Host, path: &str) -> Result<bool, ProviderError> {
+    let output = host.run(&Command::new(["blkid", "-p", path], TIMEOUT)).await?;
+    Ok(String::from_utf8_lossy(&output.stdout).contains("TYPE=\"swap\""))
+}
+
+async fn create(host: &impl Host, path: &str, mib: u64) -> Result<(), ProviderError> {
+    let new = format!("{path}.drover-new");
+    // Closed to others before anything is in it.
+    host.write_file(&new, b"", ACCESS, None).await?;
+    let made = fill(host, path, &new, mib).await;
+    if made.is_err() {
+        // What went wrong matters more; the next run replaces it anyway.
+        let _ = host.remove_file(&new);
+    }
+    made
+}
+
+async fn fill(host: &impl Host, path: &str, new: &str, mib: u64) -> Result<(), ProviderError> {
+    let length = (mib * MIB).to_string();
+    let allocated = run_tool(host, &Command::new(["fallocate", "-l", &length, new], TIMEOUT)).await;
+    // Not every file system can; zeros it can.
+    if allocated.is_err() {
+        let (output, count) = (format!("of={new}"), format!("count={mib}"));
+        let argv = ["dd", "if=/dev/zero", &output, "bs=1048576", &count, "conv=fsync"];
+        run_tool(host, &Command::new(argv, TIMEOUT)).await?;
+    }
+    run_tool(host, &Command::new(["mkswap", new], TIMEOUT)).await?;
+    run_tool(host, &Command::new(["mv", "-f", new, path], TIMEOUT)).await
+}
+
+async fn switch_on(host: &impl Host, path: &str, by: By) -> Result<(), ProviderError> {
+    let argv = match by {
+        By::Fstab => {
+            // It has to see the line that came just now.
+            host.reload_unit_files().await?;
+            return Ok(host.run_unit_job(&unit_name::of_path(path, "swap"), UnitJob::Start).await?);
+        }
+        By::TransientUnit => vec!["systemd-run", "--quiet", "--wait", "--collect", "--", "swapon", path],
+        By::Tools => vec!["swapon", path],
+    };
+    run_tool(host, &Command::of(argv.into_iter().map(str::to_owned).collect(), TIMEOUT)).await
 }

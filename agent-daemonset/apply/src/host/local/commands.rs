@@ -1,4 +1,7 @@
 //! Commands inside the root, each in a process group of its own, so that it can be ended with all its children.
+//!
+//! One that runs as a user gets what login(1) would give it: the further groups of the machine's own `/etc/group`, and
+//! `HOME`, `USER` and `LOGNAME`. A user without an account gets no further group, and `/` for its home.
 
 use std::{
     path::{Path, PathBuf},
@@ -11,14 +14,14 @@ use rustix::{
     thread::CapabilitySet,
 };
 use tokio::{
-    io::{AsyncRead, AsyncReadExt as _},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     process::{Child, Command as Process},
     time::timeout,
 };
 
 use drover_catalog::Sensitive;
 
-use super::{Command, CommandOutput, HostError, Tree};
+use super::{Command, CommandOutput, HostError, Tree, accounts::Identity};
 use crate::run_in_root;
 
 const STDOUT_LIMIT: usize = 64 * 1024;
@@ -59,23 +62,25 @@ impl Runner {
         if there { Ok(()) } else { Err(HostError::NoProgram { program: program.to_owned() }) }
     }
 
-    /// See [`Host::run`](super::Host::run).
-    pub(super) async fn run(&self, command: &Command) -> Result<CommandOutput, HostError> {
+    /// See [`Host::run`](super::Host::run). `identity` is what is known of the user that the command runs as.
+    pub(super) async fn run(&self, command: &Command, identity: Option<&Identity>) -> Result<CommandOutput, HostError> {
         let failed = |source| HostError::Spawn { program: command.program().to_owned(), source };
-        let mut process = self.process(command).map_err(failed)?;
+        let mut process = self.process(command, identity).map_err(failed)?;
         process
             .env_clear()
             .env("PATH", Command::PATH)
+            .envs(identity.map(environment).unwrap_or_default())
             .envs(command.environment.iter().map(|(name, value)| (name, value.expose())))
             .process_group(0)
-            .stdin(Stdio::null())
+            .stdin(if command.stdin.is_some() { Stdio::piped() } else { Stdio::null() })
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         let mut child = process.spawn().map_err(failed)?;
         let group = Group::of(&child);
+        let stdin = child.stdin.take().zip(command.stdin.as_ref());
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         let mut output = CommandOutput::default();
-        let Ok(status) = timeout(command.timeout, wait(&mut child, stdout, stderr, &mut output)).await else {
+        let Ok(status) = timeout(command.timeout, wait(&mut child, stdin, stdout, stderr, &mut output)).await else {
             drop(group);
             child.wait().await.map_err(failed)?;
             return Err(HostError::Timeout {
@@ -85,28 +90,57 @@ impl Runner {
         };
         output.code = status.map_err(failed)?.code();
         group.let_go();
-        Ok(output)
+        match never_started(&output) {
+            Some(why) => Err(failed(std::io::Error::other(why))),
+            None => Ok(output),
+        }
     }
 
-    fn process(&self, command: &Command) -> std::io::Result<Process> {
+    fn process(&self, command: &Command, identity: Option<&Identity>) -> std::io::Result<Process> {
         let cwd = command.cwd.as_deref().unwrap_or("/");
         let (program, arguments) =
             command.argv.split_first().ok_or_else(|| std::io::Error::from(std::io::ErrorKind::InvalidInput))?;
-        let Some(root) = &self.root else {
+        if self.root.is_none() && identity.is_none() && command.umask.is_none() {
             let mut process = Process::new(program);
             process.args(arguments).current_dir(cwd);
             return Ok(process);
-        };
+        }
         // Not by its path: an upgrade may have put another program there.
         let mut process = Process::new("/proc/self/exe");
-        process.arg(run_in_root::SUBCOMMAND).arg("--root").arg(root).args(["--cwd", cwd, "--"]).args(&command.argv);
+        process.arg(run_in_root::SUBCOMMAND).arg("--root").arg(self.root.as_deref().unwrap_or(Path::new("/")));
+        process.args(["--cwd", cwd]);
+        if let Some(Identity { uid, gid, groups, account: _ }) = identity {
+            process.arg(format!("--uid={uid}")).arg(format!("--gid={gid}"));
+            process.args(groups.iter().map(|group| format!("--group={group}")));
+        }
+        if let Some(umask) = command.umask {
+            process.arg(format!("--umask={umask}"));
+        }
+        process.arg("--").args(&command.argv);
         Ok(process)
     }
 }
 
-/// Waits for the command, while its output is read so that it never blocks on a full pipe.
+/// What login(1) says of a user to its programs.
+fn environment(identity: &Identity) -> Vec<(&'static str, String)> {
+    match &identity.account {
+        Some((name, home)) => vec![("HOME", home.clone()), ("USER", name.clone()), ("LOGNAME", name.clone())],
+        None => vec![("HOME", "/".to_owned())],
+    }
+}
+
+/// Why a command was never reached, if so: a guard must not take that for its answer.
+fn never_started(output: &CommandOutput) -> Option<String> {
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    let why = stderr.trim_end().strip_prefix(run_in_root::NOT_ENTERED_PREFIX)?;
+    (output.code == Some(i32::from(run_in_root::NOT_ENTERED))).then(|| why.to_owned())
+}
+
+/// Waits for the command, while its input is written and its output is read, so that neither side waits on a full pipe
+/// for the other.
 async fn wait(
     child: &mut Child,
+    stdin: Option<(impl AsyncWrite + Unpin, &Sensitive)>,
     stdout: Option<impl AsyncRead + Unpin>,
     stderr: Option<impl AsyncRead + Unpin>,
     output: &mut CommandOutput,
@@ -117,16 +151,24 @@ async fn wait(
         tail.extend_from_slice(chunk);
         tail.drain(..tail.len().saturating_sub(STDERR_LIMIT));
     };
-    let read = async { tokio::join!(read_to_end(stdout, keep_first), read_to_end(stderr, keep_last)) };
-    tokio::pin!(read);
+    let exchange =
+        async { tokio::join!(write_all(stdin), read_to_end(stdout, keep_first), read_to_end(stderr, keep_last)) };
+    tokio::pin!(exchange);
     tokio::select! {
         // Output first: then it is complete, unless something was left behind.
         biased;
-        _ = &mut read => child.wait().await,
+        _ = &mut exchange => child.wait().await,
         status = child.wait() => {
-            let _ = timeout(LAST_OUTPUT, read).await;
+            let _ = timeout(LAST_OUTPUT, exchange).await;
             status
         }
+    }
+}
+
+/// Writes a pipe and closes it. A command need not read it to the end: the exit code is what counts.
+async fn write_all(stdin: Option<(impl AsyncWrite + Unpin, &Sensitive)>) {
+    if let Some((mut pipe, text)) = stdin {
+        let _ = pipe.write_all(text.expose().as_bytes()).await;
     }
 }
 

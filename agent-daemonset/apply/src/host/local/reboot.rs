@@ -8,10 +8,11 @@ const FILE: &str = "/run/drover-reboot-required";
 /// See [`Host::require_reboot`](super::Host::require_reboot).
 pub(super) fn require(tree: &Tree, reason: &str) -> Result<(), HostError> {
     let mut reasons = reasons(tree)?;
-    if reasons.iter().any(|known| known == reason) {
+    let reason = reason.replace('\n', " ");
+    if reasons.contains(&reason) {
         return Ok(());
     }
-    reasons.push(reason.replace('\n', " "));
+    reasons.push(reason);
     tree.write_file(FILE, (reasons.join("\n") + "\n").as_bytes(), Access { mode: 0o644, user: 0, group: 0 })
 }
 

@@ -33,6 +33,13 @@ trait Manager {
         force: bool,
     ) -> zbus::Result<(bool, Vec<(String, String, String)>)>;
     fn disable_unit_files(&self, files: &[&str], runtime: bool) -> zbus::Result<Vec<(String, String, String)>>;
+    fn mask_unit_files(
+        &self,
+        files: &[&str],
+        runtime: bool,
+        force: bool,
+    ) -> zbus::Result<Vec<(String, String, String)>>;
+    fn unmask_unit_files(&self, files: &[&str], runtime: bool) -> zbus::Result<Vec<(String, String, String)>>;
 
     #[zbus(signal)]
     fn job_removed(&self, id: u32, job: OwnedObjectPath, unit: String, result: String) -> zbus::Result<()>;
@@ -54,6 +61,16 @@ trait LoadedUnit {
 trait Service {
     #[zbus(property)]
     fn result(&self) -> zbus::Result<String>;
+}
+
+/// org.freedesktop.login1(5): it holds a shutdown back while somebody has a delay lock, as the kubelet does to end pods.
+#[proxy(
+    interface = "org.freedesktop.login1.Manager",
+    default_service = "org.freedesktop.login1",
+    default_path = "/org/freedesktop/login1"
+)]
+trait Login {
+    fn reboot(&self, interactive: bool) -> zbus::Result<()>;
 }
 
 /// A connection to a machine's systemd.
@@ -115,6 +132,34 @@ impl Systemd {
         changed.map_err(bus(format!("{} {name}", if enabled { "enable" } else { "disable" })))?;
         // As systemctl does: the links count from now on.
         self.reload().await
+    }
+
+    /// See [`Host::set_unit_masked`](super::Host::set_unit_masked).
+    pub(super) async fn set_masked(&self, name: &str, masked: bool) -> Result<(), HostError> {
+        let changed = async {
+            if masked {
+                return self.manager.mask_unit_files(&[name], false, false).await.map(|_| ());
+            }
+            // A mask may be in /etc, in /run, or in both.
+            self.manager.unmask_unit_files(&[name], false).await?;
+            self.manager.unmask_unit_files(&[name], true).await.map(|_| ())
+        };
+        changed.await.map_err(bus(format!("{} {name}", if masked { "mask" } else { "unmask" })))?;
+        self.reload().await
+    }
+
+    /// See [`Host::reboot`](super::Host::reboot). As `systemctl reboot` does: logind is asked, and where there is none the
+    /// target is started. The manager's own `Reboot` would end the machine at once, with no service stopped.
+    pub(super) async fn reboot(&self) -> Result<(), HostError> {
+        let failed = || bus("reboot".to_owned());
+        let login = LoginProxy::builder(&self.connection).cache_properties(CacheProperties::No).build().await;
+        match login.map_err(failed())?.reboot(false).await {
+            Ok(()) => Ok(()),
+            Err(error) => {
+                tracing::debug!(%error, "logind does not reboot the machine; its reboot.target is started instead");
+                self.manager.start_unit("reboot.target", "replace-irreversibly").await.map(|_| ()).map_err(failed())
+            }
+        }
     }
 
     /// See [`Host::run_unit_job`](super::Host::run_unit_job).

@@ -26,6 +26,8 @@ struct Script {
     job_result: String,
     /// No signal tells the end of the job.
     hangs_up: bool,
+    /// Logind refuses to reboot.
+    without_login: bool,
     calls: Vec<String>,
 }
 
@@ -75,6 +77,28 @@ impl Shared {
         Self::job_removed(&emitter, 6, path("/job/6"), "other.service", "failed").await.unwrap();
         Self::job_removed(&emitter, 7, path("/job/7"), &name, &result).await.unwrap();
         path("/job/7")
+    }
+
+    async fn reload_or_restart_unit(
+        &self,
+        name: String,
+        mode: &str,
+        #[zbus(signal_emitter)] emitter: SignalEmitter<'_>,
+    ) -> OwnedObjectPath {
+        self.called(format!("reload {name} {mode}"));
+        let result = self.get(|script| &script.job_result);
+        Self::job_removed(&emitter, 7, path("/job/7"), &name, &result).await.unwrap();
+        path("/job/7")
+    }
+
+    fn mask_unit_files(&self, files: Vec<String>, runtime: bool, force: bool) -> Vec<(String, String, String)> {
+        self.called(format!("mask {files:?} {runtime} {force}"));
+        vec![]
+    }
+
+    fn unmask_unit_files(&self, files: Vec<String>, runtime: bool) -> Vec<(String, String, String)> {
+        self.called(format!("unmask {files:?} {runtime}"));
+        vec![]
     }
 
     fn enable_unit_files(
@@ -137,6 +161,19 @@ impl ServiceObject {
     }
 }
 
+struct Login(Shared);
+
+#[interface(name = "org.freedesktop.login1.Manager")]
+impl Login {
+    fn reboot(&self, interactive: bool) -> zbus::fdo::Result<()> {
+        if self.0.0.lock().unwrap().without_login {
+            return Err(zbus::fdo::Error::ServiceUnknown("no logind".into()));
+        }
+        self.0.called(format!("logind reboot {interactive}"));
+        Ok(())
+    }
+}
+
 /// A systemd by this script, with the connection that it answers on.
 async fn systemd(script: Script) -> (Systemd, Shared, Connection) {
     let shared = Shared(Arc::new(Mutex::new(script)));
@@ -145,6 +182,7 @@ async fn systemd(script: Script) -> (Systemd, Shared, Connection) {
         .server(zbus::Guid::generate())
         .p2p()
         .serve_at("/org/freedesktop/systemd1", shared.clone())
+        .serve_at("/org/freedesktop/login1", Login(shared.clone()))
         .serve_at(NGINX, UnitObject(shared.clone()))
         .serve_at(NGINX, ServiceObject(shared.clone()))
         .build();
@@ -205,4 +243,35 @@ async fn a_bus_that_goes_away_is_an_error_and_not_a_wait() {
     let (systemd, _shared, _server) = systemd(Script { hangs_up: true, ..script("active", "success", "done") }).await;
     let error = systemd.run_job("nginx.service", UnitJob::Start).await.unwrap_err();
     assert!(error.to_string().starts_with("could not start nginx.service over D-Bus"), "{error}");
+}
+
+#[tokio::test]
+async fn a_mask_is_taken_away_wherever_it_is() {
+    let (systemd, shared, _server) = systemd(script("active", "success", "done")).await;
+    systemd.set_masked("nginx.service", true).await.unwrap();
+    systemd.set_masked("nginx.service", false).await.unwrap();
+    let mask = "mask [\"nginx.service\"] false false";
+    let unmask = ["unmask [\"nginx.service\"] false", "unmask [\"nginx.service\"] true"];
+    assert_eq!(shared.0.lock().unwrap().calls, [mask, "reload", unmask[0], unmask[1], "reload"]);
+}
+
+#[tokio::test]
+async fn a_failed_reload_is_an_error() {
+    let (systemd, shared, _server) = systemd(script("active", "success", "failed")).await;
+    let error = systemd.run_job("nginx.service", UnitJob::ReloadOrRestart).await.unwrap_err();
+    let see = "see `journalctl -u nginx.service` on the machine";
+    assert_eq!(error.to_string(), format!("nginx.service did not reload: the job's result is failed; {see}"));
+    assert_eq!(shared.0.lock().unwrap().calls, ["reload nginx.service replace"]);
+}
+
+#[tokio::test]
+async fn a_reboot_is_an_orderly_one_with_logind_and_without() {
+    for (without_login, call) in
+        [(false, "logind reboot false"), (true, "start reboot.target replace-irreversibly")]
+    {
+        let script = Script { without_login, ..script("active", "success", "done") };
+        let (systemd, shared, _server) = systemd(script).await;
+        systemd.reboot().await.unwrap();
+        assert_eq!(shared.0.lock().unwrap().calls, [call]);
+    }
 }
