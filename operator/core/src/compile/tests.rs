@@ -121,7 +121,7 @@ fn what_no_host_could_apply_is_found_without_one() {
         ),
         (json!([{"name": "a", "file": {"path": "/x", "template": "{{"}}]), "a: line 1 of its template: "),
         (json!([{"name": "a", "file": {"path": "/x", "template": "{{ x }}"}}]), "a: its template reads `x`"),
-        (json!([{"name": "a"}]), "a: a resource has exactly one of"),
+        (json!([{"name": "a"}]), "a: a resource has exactly one type"),
     ] {
         let error = check(&resources(list)).unwrap_err().to_string();
         assert!(error.starts_with(told), "{error}");
