@@ -339,8 +339,18 @@ mod tests {
             ..resource(name, &[], &[])
         };
         check(&[resource("b", &[], &[]), before("a", &["b"])], &expect!["a b"]);
-        check(&[before("a", &["b"]), resource("b", &[], &["c"]), before("c", &["a"])], &expect!["base/a: it would have to come before itself: a -> b -> c -> a (a is before b, b notifies c, c is before a); take one of these away"]);
-        check(&[before("a", &["bee"]), resource("be", &[], &[])], &expect!["base/a: before names `bee`, and no resource of this NodeConfig has that name; did you mean `be`?"]);
+        check(
+            &[before("a", &["b"]), resource("b", &[], &["c"]), before("c", &["a"])],
+            &expect![
+                "base/a: it would have to come before itself: a -> b -> c -> a (a is before b, b notifies c, c is before a); take one of these away"
+            ],
+        );
+        check(
+            &[before("a", &["bee"]), resource("be", &[], &[])],
+            &expect![
+                "base/a: before names `bee`, and no resource of this NodeConfig has that name; did you mean `be`?"
+            ],
+        );
         let all = [resource("b", &["x"], &[]), before("a", &["b"]), resource("x", &[], &[])];
         assert_eq!(requirements(&all[0], &all), ["x", "a"]);
     }
@@ -352,7 +362,12 @@ mod tests {
             ..resource(name, &[], &[])
         };
         check(&[told("a", &["b"]), told("b", &["a"]), told("c", &["a", "c"])], &expect!["a b c"]);
-        check(&[told("a", &["bat"]), told("bad", &[])], &expect!["base/a: notifyAtEnd names `bat`, and no resource of this NodeConfig has that name; did you mean `bad`?"]);
+        check(
+            &[told("a", &["bat"]), told("bad", &[])],
+            &expect![
+                "base/a: notifyAtEnd names `bat`, and no resource of this NodeConfig has that name; did you mean `bad`?"
+            ],
+        );
     }
 
     #[test]

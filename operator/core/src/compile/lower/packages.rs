@@ -127,7 +127,10 @@ fn signing_key(
             }
             key
         }
-        (None, None, Some(path)) => return Ok((None, scope.path("aptRepository.signedBy.path", path)?)),
+        (None, None, Some(path)) => {
+            scope.words("aptRepository.signedBy.path", std::slice::from_ref(path))?;
+            return Ok((None, scope.path("aptRepository.signedBy.path", path)?));
+        }
         _ => return Err(scope.invalid("aptRepository.signedBy", "must have exactly one of key, keyFrom and path")),
     };
     let armored = std::str::from_utf8(key.expose())

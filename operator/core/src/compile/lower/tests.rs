@@ -72,7 +72,7 @@ fn shown(given: &mut Given, kind: &str, spec: &Value) -> String {
             part["spec"]["content"] = json!("below");
         }
         lines.push(format!("{} {}", part["part"].as_str().unwrap(), without_nulls(&part["spec"])));
-        lines.extend(text.iter().flat_map(|text| text.lines()).map(|line| format!("  | {line}")));
+        lines.extend(text.iter().flat_map(|text| text.lines()).map(|line| format!("  | {line}").trim_end().to_owned()));
     }
     lines.extend(lowered.finish.iter().map(|finish| format!("then {}", serde_json::to_string(finish).unwrap())));
     lines.join("\n")
@@ -133,11 +133,19 @@ fn files_and_directories() {
             symlink {"force":true,"path":"/a","target":"../b"}
             symlink {"force":false,"path":"/a"}"#]],
     );
-    check("download", json!({"url": "https://x/y", "sha256": SHA, "path": "/opt/y", "mode": "0755"}), &expect![[r#"download {"group":"root","mode":493,"owner":"root","path":"/opt/y","sha256":"ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad","timeout_seconds":300,"url":"https://x/y"}"#]]);
+    check(
+        "download",
+        json!({"url": "https://x/y", "sha256": SHA, "path": "/opt/y", "mode": "0755"}),
+        &expect![[
+            r#"download {"group":"root","mode":493,"owner":"root","path":"/opt/y","sha256":"ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad","timeout_seconds":300,"url":"https://x/y"}"#
+        ]],
+    );
     check(
         "archive",
         json!({"url": "file:///x", "sha256": SHA, "into": "/opt", "stripComponents": 1, "timeoutSeconds": 9}),
-        &expect![[r#"archive {"group":"root","into":"/opt","owner":"root","sha256":"ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad","strip_components":1,"timeout_seconds":9,"url":"file:///x"}"#]],
+        &expect![[
+            r#"archive {"group":"root","into":"/opt","owner":"root","sha256":"ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad","strip_components":1,"timeout_seconds":9,"url":"file:///x"}"#
+        ]],
     );
 }
 
@@ -175,7 +183,13 @@ fn files_and_directories_are_refused() {
             base/it: file.validate must name a program; write ["program", "argument"]
             base/it: a reference must be exactly one of configMapKeyRef and secretKeyRef"#]],
     );
-    check("directory", json!({"path": "/srv", "keep": ["a/b"]}), &expect!["base/it: directory.keep must be names in the directory, without slashes; * stands for any characters"]);
+    check(
+        "directory",
+        json!({"path": "/srv", "keep": ["a/b"]}),
+        &expect![
+            "base/it: directory.keep must be names in the directory, without slashes; * stands for any characters"
+        ],
+    );
     check_all(
         "symlink",
         &[
@@ -494,7 +508,7 @@ fn timers() {
               | # Written by Drover for base/it; changes here are undone.
               | [Unit]
               | Description=Up 5%%
-              | 
+              |
               | [Service]
               | Type=oneshot
               | User=ann
@@ -505,12 +519,12 @@ fn timers() {
               | # Written by Drover for base/it; changes here are undone.
               | [Unit]
               | Description=Up 5%%
-              | 
+              |
               | [Timer]
               | OnCalendar=Mon..Fri 04:00
               | Persistent=true
               | RandomizedDelaySec=60
-              | 
+              |
               | [Install]
               | WantedBy=timers.target
             service {"enabled":true,"reload_on_notify":false,"state":"Running","unit":"it.timer"}
@@ -537,7 +551,7 @@ fn timers() {
               | # Written by Drover for base/it; changes here are undone.
               | [Unit]
               | Description=it, made by Drover
-              | 
+              |
               | [Service]
               | Type=oneshot
               | User=root
@@ -546,10 +560,10 @@ fn timers() {
               | # Written by Drover for base/it; changes here are undone.
               | [Unit]
               | Description=it, made by Drover
-              | 
+              |
               | [Timer]
               | OnCalendar=daily
-              | 
+              |
               | [Install]
               | WantedBy=timers.target
             service {"enabled":true,"reload_on_notify":false,"state":"Running","unit":"it.timer"}
