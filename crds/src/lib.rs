@@ -24,8 +24,12 @@ pub use host::{
 pub use limit::Limit;
 pub use master_pool::{MasterPool, MasterPoolSpec, MasterPoolStatus};
 pub use node_config::{
-    ConfigMapSource, DataSource, Directory, Drift, Ensure, Exec, File, NodeConfig, NodeConfigResource, NodeConfigSpec,
-    NodeConfigStatus, NotifyAction, Package, SecretSource, Service, ServiceStateWanted, Sysctl,
+    AptRepository, AptType, Archive, AuthorizedKey, Block, CaCertificate, ConfigMapSource, ContentSource, Cron,
+    DataSource, Directory, Download, Drift, Ensure, EnvironmentSource, Exec, File, Group, Hostname, HostsEntry, Ini,
+    KernelModule, KeyRef, LimitType, Limits, Line, Mount, MountEnsure, NodeConfig, NodeConfigResource, NodeConfigSpec,
+    NodeConfigStatus, NotifyAction, Package, PackageEnsure, PasswordHash, ProcessLimit, Reboot, SecretSource, Service,
+    ServiceStateWanted, SignedBy, Sudoers, Swap, Symlink, Sysctl, SystemdDropIn, SystemdUnit, Timer, Timezone, User,
+    YumRepository,
 };
 pub use rollout::{
     Batch, BatchStatus, Counts, Disruption, Drain, Failure, FailurePolicy, Gate, Gates, HttpGate, HttpScheme,

@@ -1,9 +1,17 @@
-use std::collections::BTreeMap;
+mod resource;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+pub use self::resource::{
+    AptRepository, AptType, Archive, AuthorizedKey, Block, CaCertificate, ContentSource, Cron, Directory, Download,
+    Ensure, EnvironmentSource, Exec, File, Group, Hostname, HostsEntry, Ini, KernelModule, KeyRef, LimitType, Limits,
+    Line, Mount, MountEnsure, NotifyAction, Package, PackageEnsure, PasswordHash, ProcessLimit, Reboot, Service,
+    ServiceStateWanted, SignedBy, Sudoers, Swap, Symlink, Sysctl, SystemdDropIn, SystemdUnit, Timer, Timezone, User,
+    YumRepository,
+};
 
 /// The desired state of the machines that it selects.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -32,8 +40,9 @@ pub struct NodeConfigSpec {
     /// Hosts of the namespace. Example: `{matchLabels: {node-role.kubernetes.io/worker: ""}}`.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub host_selector: Option<LabelSelector>,
-    /// What must be so on each machine. Resources are applied in their order here, after those that they require and
-    /// those that notify them.
+    /// What must be so on each machine. Resources are applied in their order here, after those that they require,
+    /// those that say they come before them, and those that notify them. Packages come after the repositories of the
+    /// same NodeConfig, and together where nothing between them can matter to the package manager.
     #[schemars(length(max = 500))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub resources: Vec<NodeConfigResource>,
@@ -51,12 +60,12 @@ pub struct NodeConfigSpec {
     pub revision_history_limit: Option<i32>,
 }
 
-/// One thing that must be so. Exactly one of `file`, `directory`, `exec`, `service`, `package`, `sysctl` is given.
+/// One thing that must be so. It has a name and exactly one type, such as `file`, `package` or `service`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = (
-    "[has(self.file), has(self.directory), has(self.exec), has(self.service), has(self.package), has(self.sysctl)].filter(x, x).size() == 1",
-    "a resource has exactly one of file, directory, exec, service, package or sysctl; write each thing as a resource of its own"
+    "[has(self.file), has(self.directory), has(self.symlink), has(self.line), has(self.block), has(self.ini), has(self.download), has(self.archive), has(self.package), has(self.aptRepository), has(self.yumRepository), has(self.service), has(self.systemdUnit), has(self.systemdDropIn), has(self.timer), has(self.cron), has(self.user), has(self.group), has(self.authorizedKey), has(self.sudoers), has(self.sysctl), has(self.kernelModule), has(self.mount), has(self.swap), has(self.limits), has(self.hostname), has(self.timezone), has(self.hostsEntry), has(self.caCertificate), has(self.exec), has(self.reboot)].filter(x, x).size() == 1",
+    "a resource has exactly one type, such as file, package or service; write each thing as a resource of its own"
 ))]
 pub struct NodeConfigResource {
     /// Names the resource within the NodeConfig, for `require`, `notify`, reports and messages.
@@ -69,219 +78,117 @@ pub struct NodeConfigResource {
     /// A directory. Its own directory must be there.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub directory: Option<Directory>,
+    /// A symbolic link.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub symlink: Option<Symlink>,
+    /// One line of a file. The rest of the file, its owner and its mode stay as they are.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub line: Option<Line>,
+    /// Lines of a file between two marker lines. The rest of the file, its owner and its mode stay as they are.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub block: Option<Block>,
+    /// One setting of an INI file. The rest of the file, its owner and its mode stay as they are.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub ini: Option<Ini>,
+    /// A file from a URL. It is fetched when the file's digest is another one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub download: Option<Download>,
+    /// An unpacked archive from a URL: tar, plain or compressed by gzip, xz, zstd or bzip2, or zip. Another digest unpacks
+    /// anew.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub archive: Option<Archive>,
+    /// A package of the system's package manager (apt or dnf). Packages that follow each other are one transaction.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub package: Option<Package>,
+    /// A repository of apt: `/etc/apt/sources.list.d/NAME.sources`, its key, and a refresh of its lists when that changed.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub apt_repository: Option<AptRepository>,
+    /// A repository of dnf or yum: `/etc/yum.repos.d/NAME.repo`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub yum_repository: Option<YumRepository>,
+    /// The state of a systemd unit.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub service: Option<Service>,
+    /// A unit file in `/etc/systemd/system`. systemd reads it when it changed; notify a `service` to restart its unit.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub systemd_unit: Option<SystemdUnit>,
+    /// Settings that are laid over a unit: `/etc/systemd/system/UNIT.d/NAME.conf`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub systemd_drop_in: Option<SystemdDropIn>,
+    /// A command that systemd runs by the clock: a `.service` and a `.timer` in `/etc/systemd/system`; the timer runs and
+    /// starts at boot.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub timer: Option<Timer>,
+    /// A command that cron runs: `/etc/cron.d/NAME`. A `timer` can do the same and says when it failed.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub cron: Option<Cron>,
+    /// A user account. What is left out stays as it is, or for a new account is as `useradd` makes it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub user: Option<User>,
+    /// A group.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub group: Option<Group>,
+    /// Keys that may log in as a user by SSH.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub authorized_key: Option<AuthorizedKey>,
+    /// What users may do by sudo: `/etc/sudoers.d/NAME`, mode 0440. `visudo` checks it before it takes its place.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub sudoers: Option<Sudoers>,
+    /// A kernel parameter, live and, through a file in `/etc/sysctl.d`, after a reboot.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub sysctl: Option<Sysctl>,
+    /// A kernel module: loaded now, loaded at boot (`/etc/modules-load.d/drover-NAME.conf`), with options or blacklisted
+    /// (`/etc/modprobe.d/drover-NAME.conf`).
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub kernel_module: Option<KernelModule>,
+    /// A file system: mounted now, and by a line of `/etc/fstab` at boot.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub mount: Option<Mount>,
+    /// A swap file, or a block device with swap on it: active now, and by a line of `/etc/fstab` at boot.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub swap: Option<Swap>,
+    /// Limits of users' processes, by pam_limits: `/etc/security/limits.d/NAME.conf`. They hold from the next login.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub limits: Option<Limits>,
+    /// The machine's name: in the kernel and in `/etc/hostname`. A cluster node registers under its name, so leave that
+    /// alone.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub hostname: Option<Hostname>,
+    /// The machine's time zone: `/etc/localtime`, and `/etc/timezone` on Debian and its relatives.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub timezone: Option<Timezone>,
+    /// A line of `/etc/hosts`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub hosts_entry: Option<HostsEntry>,
+    /// A certificate authority that the whole machine trusts.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub ca_certificate: Option<CaCertificate>,
     /// A command. It runs at each run of the agent unless a guard says that its work is done, so give it one: `creates`,
     /// `unless`, `onlyIf` or `refreshOnly`.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub exec: Option<Exec>,
-    /// The state of a systemd unit.
+    /// A reboot, when a resource that notifies this one changed. The machine reboots when its Rollout brings that about
+    /// under its disruption rules, never by itself.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub service: Option<Service>,
-    /// A package of the system's package manager (apt).
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub package: Option<Package>,
-    /// A kernel parameter, live and, through a file in `/etc/sysctl.d`, after a reboot.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub sysctl: Option<Sysctl>,
+    pub reboot: Option<Reboot>,
     /// Names of resources of this NodeConfig that come first. When one of them fails, this one is skipped.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     #[schemars(length(max = 64))]
     pub require: Vec<String>,
+    /// Names of resources of this NodeConfig that come later. When this one fails, they are skipped.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    #[schemars(length(max = 64))]
+    pub before: Vec<String>,
+    /// Names of resources of this NodeConfig that are told at the end of the run when this one changed: once, whatever else
+    /// told them, and wherever they are written.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    #[schemars(length(max = 64))]
+    pub notify_at_end: Vec<String>,
     /// Names of resources of this NodeConfig that come later and are told when this one changed: a service restarts, an
     /// exec with `refreshOnly` runs. A notification survives a crash between the change and the restart.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     #[schemars(length(max = 64))]
     pub notify: Vec<String>,
-}
-
-/// Whether a thing is there.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum Ensure {
-    /// It is there.
-    #[default]
-    Present,
-    /// It is not there.
-    Absent,
-}
-
-/// A file: old or new, never half written; owner and mode are right before it appears.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-#[x_kube(validation = (
-    "has(self.ensure) && self.ensure == 'Absent' ? !has(self.content) && !has(self.template) : has(self.content) != has(self.template)",
-    "a file has either content or template; to remove a file write ensure: Absent and neither of them"
-))]
-pub struct File {
-    /// Where it is: absolute. Its directory must be there; require a `directory` resource that makes it.
-    #[schemars(length(max = 4096))]
-    #[x_kube(validation = (
-        r"self.matches(r'^(/[^/\x00]+)+$') && !self.matches(r'/\.\.?(/|$)')",
-        "write an absolute path, without . and .. parts and without a slash at its end"
-    ))]
-    pub path: String,
-    /// The whole content, as it is.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub content: Option<String>,
-    /// The whole content as a Jinja template. It reads `facts` (such as `facts.networking.hostname`), `data` (from
-    /// `dataFrom`) and `node.name`, `node.labels`. A name that is not known is an error, not an empty string.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub template: Option<String>,
-    /// `Present` or `Absent`. Left out: `Present`.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub ensure: Option<Ensure>,
-    /// Permission bits in octal, as a string: `"0644"`, which is also the default.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    #[schemars(length(max = 8))]
-    #[x_kube(validation = ("self.matches('^[0-7]{3,4}$')", "write the permission bits as a string of three or four octal digits, such as \"0644\""))]
-    pub mode: Option<String>,
-    /// The owner's name or number on the machine. Left out: `root`.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    #[schemars(length(min = 1, max = 64))]
-    pub owner: Option<String>,
-    /// The group's name or number on the machine. Left out: `root`.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    #[schemars(length(min = 1, max = 64))]
-    pub group: Option<String>,
-}
-
-/// A directory. Its own directory must be there.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Directory {
-    /// Where it is: absolute.
-    #[schemars(length(max = 4096))]
-    #[x_kube(validation = (
-        r"self.matches(r'^(/[^/\x00]+)+$') && !self.matches(r'/\.\.?(/|$)')",
-        "write an absolute path, without . and .. parts and without a slash at its end"
-    ))]
-    pub path: String,
-    /// Permission bits in octal, as a string: `"0755"`, which is also the default.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    #[schemars(length(max = 8))]
-    #[x_kube(validation = ("self.matches('^[0-7]{3,4}$')", "write the permission bits as a string of three or four octal digits, such as \"0644\""))]
-    pub mode: Option<String>,
-    /// The owner's name or number on the machine. Left out: `root`.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    #[schemars(length(min = 1, max = 64))]
-    pub owner: Option<String>,
-    /// The group's name or number on the machine. Left out: `root`.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    #[schemars(length(min = 1, max = 64))]
-    pub group: Option<String>,
-}
-
-/// A command. It runs at each run of the agent unless a guard says that its work is done, so give it one: `creates`,
-/// `unless`, `onlyIf` or `refreshOnly`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-#[x_kube(validation = (
-    "has(self.creates) || has(self.unless) || has(self.onlyIf) || (has(self.refreshOnly) && self.refreshOnly)",
-    "an exec without a guard would run at every check of the machine; add creates, unless, onlyIf or refreshOnly: true"
-))]
-pub struct Exec {
-    /// The program and its arguments, without a shell; for a shell write `["sh", "-c", "…"]`.
-    #[schemars(length(min = 1, max = 128))]
-    pub command: Vec<String>,
-    /// The work is done when this path exists.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    #[schemars(length(max = 4096))]
-    #[x_kube(validation = ("self.startsWith('/')", "write an absolute path"))]
-    pub creates: Option<String>,
-    /// The work is done when this command exits with 0.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    #[schemars(length(min = 1, max = 128))]
-    pub unless: Option<Vec<String>>,
-    /// The work is needed only when this command exits with 0.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    #[schemars(length(min = 1, max = 128))]
-    pub only_if: Option<Vec<String>>,
-    /// Run only when a resource that notifies this one changed. Left out: false.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub refresh_only: Option<bool>,
-    /// The working directory. Left out: `/`.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    #[schemars(length(max = 4096))]
-    #[x_kube(validation = ("self.startsWith('/')", "write an absolute path"))]
-    pub cwd: Option<String>,
-    /// Environment variables beside `PATH`. They are readable by all who may read the NodeConfig: no place for secrets.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub environment: Option<BTreeMap<String, String>>,
-    /// The command and its children are ended after so many seconds, and so is each guard. Left out: 300.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    #[schemars(range(min = 1, max = 86400))]
-    pub timeout_seconds: Option<i32>,
-}
-
-/// The state of a systemd unit.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-#[x_kube(validation = ("has(self.state) || has(self.enabled)", "a service says something of its unit: add state: Running or Stopped, or enabled: true or false"))]
-pub struct Service {
-    /// The unit. Without a suffix it is a `.service`: `nginx`, `backup.timer`.
-    #[schemars(length(min = 1, max = 255))]
-    #[x_kube(validation = (r"self.matches(r'^[A-Za-z0-9:_.\\@-]+$')", "write the name of a unit, such as nginx or backup.timer: letters, digits and : _ . \\ @ -"))]
-    pub unit: String,
-    /// `Running` or `Stopped`. Left out: as it is.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub state: Option<ServiceStateWanted>,
-    /// Whether it starts at boot. Left out: as it is.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub enabled: Option<bool>,
-    /// What a notification does. Left out: `Restart`.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub on_notify: Option<NotifyAction>,
-}
-
-/// Whether a unit runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum ServiceStateWanted {
-    /// It runs.
-    Running,
-    /// It does not run.
-    Stopped,
-}
-
-/// What a notification does to a service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum NotifyAction {
-    /// Restart it.
-    Restart,
-    /// Reload it where the unit can, else restart it.
-    Reload,
-}
-
-/// A package of the system's package manager (apt).
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-#[x_kube(validation = ("!has(self.version) || !has(self.ensure) || self.ensure == 'Present'", "a package that is Absent has no version; leave version out"))]
-pub struct Package {
-    /// The package's name. Left out: the name of the resource.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    #[schemars(length(max = 128))]
-    #[x_kube(validation = ("self.matches('^[a-z0-9][a-z0-9+.-]+$')", "write a package's name: lower case letters, digits and + . -, at least two of them"))]
-    pub package: Option<String>,
-    /// `Present` or `Absent`. Left out: `Present`.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub ensure: Option<Ensure>,
-    /// Exactly this version. Left out: any that is installed, else the newest that the machine's repositories offer. A
-    /// newer one that is installed is not downgraded; the resource fails and says so.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    #[schemars(length(max = 128))]
-    #[x_kube(validation = ("self.matches('^[A-Za-z0-9.+:~-]+$')", "write a whole version as the package manager prints it, such as \"1:2.4.57-2\"; there are no wildcards"))]
-    pub version: Option<String>,
-}
-
-/// A kernel parameter, live and, through a file in `/etc/sysctl.d`, after a reboot.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Sysctl {
-    /// The parameter, such as `net.ipv4.ip_forward`.
-    #[schemars(length(min = 1, max = 255))]
-    #[x_kube(validation = ("self.matches('^[a-z0-9_]+([./][A-Za-z0-9_-]+)+$')", "write the parameter as sysctl prints it, such as net.ipv4.ip_forward"))]
-    pub key: String,
-    /// The value as the kernel takes it, as a string: `"1"`, `"4096 87380 6291456"`.
-    #[schemars(length(min = 1, max = 1024))]
-    #[x_kube(validation = (r"self.matches(r'^[^\n\x00]+$')", "write the value on one line"))]
-    pub value: String,
 }
 
 /// Where data for templates comes from. Exactly one of `configMapRef` and `secretRef` is given.

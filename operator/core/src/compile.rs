@@ -1,7 +1,9 @@
 //! Revisions, facts and labels to the catalog of one host: what a master serves and what the operator tries out before
 //! a Rollout moves anything.
 //!
-//! - `resource`: one resource, with its defaults
+//! - `lower`: one resource, with its defaults, as parts
+//! - `inputs`: what lowering may ask for
+//! - `purge`: what a purged directory keeps
 //! - `template`: files from Jinja templates
 //! - `order`: what comes before what
 //! - `facts`: the two spellings of facts
@@ -11,22 +13,26 @@
 //! a template's data, so each may go to a status, an event or a log as it is.
 
 mod facts;
+mod inputs;
+mod lower;
 mod names;
 mod order;
-mod resource;
+mod purge;
 mod template;
 
 use std::collections::BTreeMap;
 
-use drover_catalog::{Catalog, Claim, Digest, Facts, HostIdentity, Part, Resource, ResourceId, RevisionRef};
-use drover_crds::NodeConfigResource;
+use drover_catalog::{
+    Catalog, Claim, Digest, Facts, HostIdentity, Part, Resource, ResourceId, RevisionRef, SensitiveBytes,
+};
+use drover_crds::{ContentSource, NodeConfigResource};
 
-use self::template::Templates;
 pub use self::{
     facts::{brief_from_facts, facts_from_brief},
     names::Hint,
     template::TemplateError,
 };
+use self::{inputs::Inputs, template::Templates};
 use crate::revision::Content;
 
 /// How often an agent without any revision looks again, in seconds: the default of a NodeConfig.
@@ -57,11 +63,13 @@ pub struct Subject {
 pub enum CompileError {
     /// A resource is of no kind, or of several.
     #[error(
-        "{resource}: a resource has exactly one of file, directory, exec, service, package and sysctl; write each thing as a resource of its own"
+        "{resource}: a resource has exactly one type, such as file, package or service, and this one has {given}; write each thing as a resource of its own"
     )]
     NotOneKind {
         /// The resource.
         resource: String,
+        /// The types that it has.
+        given: String,
     },
     /// A field is not as it must be.
     #[error("{resource}: {field} {wanted}")]
@@ -79,12 +87,12 @@ pub enum CompileError {
         /// The resource.
         resource: String,
     },
-    /// `require` or `notify` names a resource that is not there.
+    /// `require`, `before`, `notify` or `notifyAtEnd` names a resource that is not there.
     #[error("{resource}: {field} names `{name}`, and no resource of this NodeConfig has that name{hint}")]
     UnknownReference {
         /// The resource.
         resource: String,
-        /// `require` or `notify`.
+        /// The field that names it.
         field: &'static str,
         /// The name.
         name: String,
@@ -98,7 +106,7 @@ pub enum CompileError {
         resource: String,
         /// `a -> b -> a`, where each comes before the next.
         path: String,
-        /// Which `require` or `notify` says so, step by step.
+        /// What says so, step by step.
         reasons: String,
     },
     /// A template makes no file.
@@ -176,11 +184,13 @@ pub fn compile(subject: &Subject, revisions: &[(RevisionRef, &Content)]) -> Resu
     let mut room = MAX_CONTENT;
     for (revision, content) in &revisions {
         let templates = Templates::new(facts, &content.data, node_name, labels);
-        resources.extend(node_config(&revision.node_config, &content.resources, &templates, &mut room)?);
+        resources.extend(node_config(&revision.node_config, &content.resources, &templates, facts, &mut room)?);
     }
     claims(resources.iter().map(|resource| (&resource.id, resource.parts.as_slice()))).map_err(
         |(claim, first, second)| CompileError::Claimed { claim, first: first.clone(), second: second.clone() },
     )?;
+
+    purge::keep_what_others_put(&mut resources)?;
 
     let interval = revisions.iter().map(|(_, content)| content.interval_seconds).min();
     Catalog {
@@ -202,8 +212,7 @@ pub fn check(resources: &[NodeConfigResource]) -> Result<(), CompileError> {
     let ordered = order::order(resources, str::to_owned)?;
     let mut lowered = Vec::with_capacity(ordered.len());
     for resource in ordered.into_iter().map(|i| &resources[i]) {
-        let render = |template: &str| template::check(template).map(|()| String::new());
-        lowered.push((&resource.name, resource::lower(resource, &resource.name, render)?.parts));
+        lowered.push((&resource.name, lower::lower(resource, &resource.name, &mut NoHost)?.parts));
     }
     claims(lowered.iter().map(|(name, parts)| (*name, parts.as_slice()))).map_err(|(claim, first, second)| {
         CompileError::ClaimedTwice { claim, first: first.clone(), second: second.clone() }
@@ -214,6 +223,7 @@ fn node_config(
     name: &str,
     resources: &[NodeConfigResource],
     templates: &Templates,
+    facts: &Facts,
     room: &mut usize,
 ) -> Result<Vec<Resource>, CompileError> {
     let id = |resource: &str| ResourceId::new(name, resource);
@@ -229,39 +239,84 @@ fn node_config(
     let ordered = order::order(resources, |resource| id(resource).to_string())?;
     let mut one = |resource: &NodeConfigResource| {
         let id = id(&resource.name);
-        let lowered = resource::lower(resource, id.as_str(), |template| templates.render(template))?;
+        let lowered = lower::lower(resource, id.as_str(), &mut ForHost { templates, facts })?;
         for part in &lowered.parts {
             let Part::File(file) = part else { continue };
             let bytes = file.content.as_ref().map_or(0, |content| content.expose().len());
             let too_large = || CompileError::TooLarge { resource: id.to_string() };
             *room = room.checked_sub(bytes).ok_or_else(too_large)?;
         }
-        let resource::Lowered { type_name, parts, finish } = lowered;
+        let lower::Lowered { type_name, parts, finish } = lowered;
         Ok(Resource {
             finish,
-            require: ids(&resource.require),
+            require: ids(&order::requirements(resource, resources)),
             notify: ids(&resource.notify),
+            notify_at_end: ids(&resource.notify_at_end),
             ..Resource::new(id, type_name, parts)
         })
     };
     ordered.into_iter().map(|i| one(&resources[i])).collect()
 }
 
-/// The first thing that two resources claim, with both of them. The parts of one resource get along.
+/// The first thing that two resources claim, with both of them. The parts of one resource get along, and so do those that
+/// want the same directory in the same way: two drop-ins of one unit.
 fn claims<'a, N>(resources: impl Iterator<Item = (&'a N, &'a [Part])>) -> Result<(), (String, &'a N, &'a N)> {
-    let mut taken: BTreeMap<String, Vec<(Claim, usize, &'a N)>> = BTreeMap::new();
+    let mut taken: BTreeMap<String, Vec<(Claim, usize, &'a Part, &'a N)>> = BTreeMap::new();
     for (number, (name, parts)) in resources.enumerate() {
-        for claim in parts.iter().filter_map(Part::claim) {
+        for (claim, part) in parts.iter().filter_map(|part| Some((part.claim()?, part))) {
             let others = taken.entry(claim.thing.clone()).or_default();
-            if let Some((_, _, first)) =
-                others.iter().find(|(other, theirs, _)| *theirs != number && claim.conflicts_with(other))
-            {
+            let shared = |other: &Part| matches!(part, Part::Directory(_)) && part == other;
+            let conflict = others.iter().find(|(other, theirs, their_part, _)| {
+                *theirs != number && claim.conflicts_with(other) && !shared(their_part)
+            });
+            if let Some((_, _, _, first)) = conflict {
                 return Err((claim.to_string(), first, name));
             }
-            others.push((claim, number, name));
+            others.push((claim, number, part, name));
         }
     }
     Ok(())
+}
+
+/// What a resource is lowered with for a host.
+struct ForHost<'a> {
+    templates: &'a Templates,
+    facts: &'a Facts,
+}
+
+impl Inputs for ForHost<'_> {
+    fn render(&mut self, template: &str) -> Result<String, TemplateError> {
+        self.templates.render(template)
+    }
+
+    fn content(&mut self, _: &ContentSource) -> Result<SensitiveBytes, CompileError> {
+        Ok(SensitiveBytes::default())
+    }
+
+    fn mark_sensitive(&mut self) {}
+
+    fn facts(&self) -> Option<&Facts> {
+        Some(self.facts)
+    }
+}
+
+/// What a resource is lowered with when no host is known: templates make nothing, references have no content.
+struct NoHost;
+
+impl Inputs for NoHost {
+    fn render(&mut self, template: &str) -> Result<String, TemplateError> {
+        template::check(template).map(|()| String::new())
+    }
+
+    fn content(&mut self, _: &ContentSource) -> Result<SensitiveBytes, CompileError> {
+        Ok(SensitiveBytes::default())
+    }
+
+    fn mark_sensitive(&mut self) {}
+
+    fn facts(&self) -> Option<&Facts> {
+        None
+    }
 }
 
 #[cfg(test)]

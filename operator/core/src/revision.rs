@@ -94,7 +94,7 @@ mod tests {
     fn content(value: &str) -> Content {
         let plain = DataValue { value: Sensitive::new("plain"), secret: false };
         let secret = DataValue { value: Sensitive::new("hunter2"), secret: true };
-        let sysctl = Sysctl { key: "net.ipv4.ip_forward".into(), value: value.into() };
+        let sysctl = Sysctl { key: "net.ipv4.ip_forward".into(), value: value.into(), at_boot: None };
         Content {
             resources: vec![NodeConfigResource { name: "forward".into(), sysctl: Some(sysctl), ..Default::default() }],
             interval_seconds: 60,

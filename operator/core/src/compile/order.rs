@@ -1,39 +1,81 @@
 //! The order in which the resources of one NodeConfig are applied.
 //!
-//! A resource comes after those that it requires and after those that notify it; beyond that the order is the one that
-//! was written: of all resources that may come next, the one written first does (Kahn's algorithm with a heap). The
-//! result depends on nothing but the input.
+//! A resource comes after those that it requires, those that say they come before it, and those that notify it; beyond that
+//! the order is the one that was written: of all resources that may come next, the one written first does (Kahn's
+//! algorithm). Two things are added:
+//!
+//! - A package comes after all repositories of the NodeConfig, unless that would be a cycle.
+//! - After a package, the next package that may come is taken first, when nothing that is written before it and is not done
+//!   yet can matter to the package manager: packages that follow each other are one transaction.
+//!
+//! Notifications at the end ask for no order. The result depends on nothing but the input.
 
-use std::{
-    cmp::Reverse,
-    collections::{BTreeMap, BTreeSet, BinaryHeap},
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use drover_crds::NodeConfigResource;
 
-use super::{CompileError, names};
+use super::{CompileError, lower::Kind, names};
+
+/// What the package manager reads, by how the path begins.
+const READ_BY_PACKAGE_MANAGERS: [&str; 14] = [
+    "/etc/apt",
+    "/etc/dnf",
+    "/etc/dpkg",
+    "/etc/hosts",
+    "/etc/pki",
+    "/etc/resolv.conf",
+    "/etc/rpm",
+    "/etc/ssl",
+    "/etc/yum",
+    "/usr/sbin/policy-rc.d",
+    "/usr/share/keyrings",
+    "/var/cache",
+    "/var/lib/apt",
+    "/var/lib/dpkg",
+];
 
 /// Why one resource comes before another.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Because {
     Requires,
+    Before,
     Notifies,
+    /// A repository and a package. It is never part of a cycle.
+    Repository,
 }
+
+/// `edges[x][y]`: x comes before y.
+type Edges = Vec<BTreeMap<usize, Because>>;
 
 /// Indexes into `resources`, in the order of application. `label` is how a resource is called in an error.
 pub(super) fn order(
     resources: &[NodeConfigResource],
     label: impl Fn(&str) -> String,
 ) -> Result<Vec<usize>, CompileError> {
+    let mut edges = written(resources, &label)?;
+    if let Err(stuck) = sort(resources, &edges) {
+        return Err(describe_cycle(resources, &edges, &stuck, label));
+    }
+    repositories_first(resources, &mut edges);
+    sort(resources, &edges).map_err(|stuck| describe_cycle(resources, &edges, &stuck, label))
+}
+
+/// The names of those that must have succeeded before a resource: those that it requires, and those that say they come
+/// before it.
+pub(super) fn requirements(resource: &NodeConfigResource, all: &[NodeConfigResource]) -> Vec<String> {
+    let before = all.iter().filter(|other| other.before.contains(&resource.name)).map(|other| other.name.clone());
+    resource.require.iter().cloned().chain(before).collect()
+}
+
+/// What the resources themselves ask for.
+fn written(resources: &[NodeConfigResource], label: &impl Fn(&str) -> String) -> Result<Edges, CompileError> {
     let mut index = BTreeMap::new();
     for (position, resource) in resources.iter().enumerate() {
         if index.insert(resource.name.as_str(), position).is_some() {
             return Err(CompileError::DuplicateName { resource: label(&resource.name) });
         }
     }
-
-    // before[x][y]: x comes before y.
-    let mut before: Vec<BTreeMap<usize, Because>> = vec![BTreeMap::new(); resources.len()];
+    let mut edges = vec![BTreeMap::new(); resources.len()];
     for (position, resource) in resources.iter().enumerate() {
         let find = |field: &'static str, name: &String| {
             index.get(name.as_str()).copied().ok_or_else(|| CompileError::UnknownReference {
@@ -44,33 +86,119 @@ pub(super) fn order(
             })
         };
         for name in &resource.require {
-            before[find("require", name)?].insert(position, Because::Requires);
+            edges[find("require", name)?].insert(position, Because::Requires);
+        }
+        for name in &resource.before {
+            edges[position].entry(find("before", name)?).or_insert(Because::Before);
         }
         for name in &resource.notify {
-            before[position].entry(find("notify", name)?).or_insert(Because::Notifies);
+            edges[position].entry(find("notify", name)?).or_insert(Because::Notifies);
+        }
+        for name in &resource.notify_at_end {
+            find("notifyAtEnd", name)?;
         }
     }
+    Ok(edges)
+}
 
-    let mut waits_for = vec![0_usize; resources.len()];
-    for &later in before.iter().flat_map(BTreeMap::keys) {
-        waits_for[later] += 1;
-    }
-    let mut free: BinaryHeap<_> = (0..resources.len()).filter(|&i| waits_for[i] == 0).map(Reverse).collect();
-    let mut ordered = Vec::with_capacity(resources.len());
-    while let Some(Reverse(next)) = free.pop() {
-        ordered.push(next);
-        for &later in before[next].keys() {
-            waits_for[later] -= 1;
-            if waits_for[later] == 0 {
-                free.push(Reverse(later));
+/// Packages come after repositories. A package that a repository waits for, such as one with its keys, does not.
+fn repositories_first(resources: &[NodeConfigResource], edges: &mut Edges) {
+    let kinds: Vec<Option<Kind<'_>>> = resources.iter().map(|resource| Kind::of(resource).ok()).collect();
+    let is_repository = |kind: &Option<Kind<'_>>| matches!(kind, Some(Kind::AptRepository(_) | Kind::YumRepository(_)));
+    for repository in (0..resources.len()).filter(|&i| is_repository(&kinds[i])) {
+        let first = all_before(repository, edges);
+        for package in (0..resources.len()).filter(|&i| matches!(kinds[i], Some(Kind::Package(_)))) {
+            if !first.contains(&package) {
+                edges[repository].entry(package).or_insert(Because::Repository);
             }
         }
     }
-    if ordered.len() == resources.len() {
-        return Ok(ordered);
+}
+
+/// All that must come before a resource, directly or not.
+fn all_before(resource: usize, edges: &Edges) -> BTreeSet<usize> {
+    let mut found = BTreeSet::new();
+    let mut open = vec![resource];
+    while let Some(later) = open.pop() {
+        let earlier = (0..edges.len()).filter(|&earlier| edges[earlier].contains_key(&later));
+        open.extend(earlier.filter(|&earlier| found.insert(earlier)));
     }
-    let stuck: BTreeSet<usize> = (0..resources.len()).filter(|&i| waits_for[i] > 0).collect();
-    Err(describe_cycle(resources, &before, &stuck, label))
+    found
+}
+
+/// All resources in order; or those that can not be ordered.
+fn sort(resources: &[NodeConfigResource], edges: &Edges) -> Result<Vec<usize>, BTreeSet<usize>> {
+    let mut waits_for = vec![0_usize; resources.len()];
+    for &later in edges.iter().flat_map(BTreeMap::keys) {
+        waits_for[later] += 1;
+    }
+    let mut left: BTreeSet<usize> = (0..resources.len()).collect();
+    let mut free: BTreeSet<usize> = (0..resources.len()).filter(|&i| waits_for[i] == 0).collect();
+    let mut ordered: Vec<usize> = Vec::with_capacity(resources.len());
+    let is_package = |&i: &usize| resources[i].package.is_some();
+    loop {
+        let package = free.iter().copied().find(is_package).filter(|&package| {
+            let in_between = left.range(..package);
+            ordered.last().is_some_and(is_package)
+                && !in_between.into_iter().any(|&i| matters_to_packages(&resources[i]))
+        });
+        let Some(next) = package.or_else(|| free.first().copied()) else { break };
+        free.remove(&next);
+        left.remove(&next);
+        ordered.push(next);
+        for &later in edges[next].keys() {
+            waits_for[later] -= 1;
+            if waits_for[later] == 0 {
+                free.insert(later);
+            }
+        }
+    }
+    if left.is_empty() { Ok(ordered) } else { Err(left) }
+}
+
+/// Whether packages that are written after this resource may depend on it being done first: where they come from, what
+/// their scripts find (accounts, masked services), and commands, of which nobody knows. A file that a package's own script
+/// reads is not known either; such a package must require it.
+fn matters_to_packages(resource: &NodeConfigResource) -> bool {
+    let read = |path: &str| READ_BY_PACKAGE_MANAGERS.iter().any(|start| path.starts_with(start));
+    match Kind::of(resource) {
+        Ok(Kind::File(spec)) => read(&spec.path),
+        Ok(Kind::Directory(spec)) => read(&spec.path),
+        Ok(Kind::Symlink(spec)) => read(&spec.path),
+        Ok(Kind::Line(spec)) => read(&spec.path),
+        Ok(Kind::Block(spec)) => read(&spec.path),
+        Ok(Kind::Ini(spec)) => read(&spec.path),
+        Ok(Kind::Service(spec)) => spec.masked.is_some(),
+        Ok(
+            Kind::AuthorizedKey(_)
+            | Kind::Cron(_)
+            | Kind::Hostname(_)
+            | Kind::KernelModule(_)
+            | Kind::Limits(_)
+            | Kind::Package(_)
+            | Kind::Reboot(_)
+            | Kind::Sudoers(_)
+            | Kind::Swap(_)
+            | Kind::Sysctl(_)
+            | Kind::SystemdDropIn(_)
+            | Kind::SystemdUnit(_)
+            | Kind::Timer(_)
+            | Kind::Timezone(_),
+        ) => false,
+        Ok(
+            Kind::AptRepository(_)
+            | Kind::Archive(_)
+            | Kind::CaCertificate(_)
+            | Kind::Download(_)
+            | Kind::Exec(_)
+            | Kind::Group(_)
+            | Kind::HostsEntry(_)
+            | Kind::Mount(_)
+            | Kind::User(_)
+            | Kind::YumRepository(_),
+        )
+        | Err(_) => true,
+    }
 }
 
 /// One cycle among the resources that are left over. Each of them has a predecessor among them (that is why it is left
@@ -104,6 +232,8 @@ fn describe_cycle(
         .windows(2)
         .map(|pair| match before[pair[0]].get(&pair[1]) {
             Some(Because::Notifies) => format!("{} notifies {}", name(pair[0]), name(pair[1])),
+            Some(Because::Before) => format!("{} is before {}", name(pair[0]), name(pair[1])),
+            Some(Because::Repository) => format!("{} is a repository for {}", name(pair[0]), name(pair[1])),
             Some(Because::Requires) | None => format!("{} requires {}", name(pair[1]), name(pair[0])),
         })
         .collect();
@@ -128,6 +258,23 @@ mod tests {
             notify: notify.iter().map(ToString::to_string).collect(),
             ..Default::default()
         }
+    }
+
+    /// A resource of a type, such as `a: package` or `x: exec`, and what it is before.
+    fn typed(name: &str, kind: &str, spec: serde_json::Value) -> NodeConfigResource {
+        serde_json::from_value(serde_json::json!({"name": name, kind: spec})).unwrap()
+    }
+
+    fn package(name: &str) -> NodeConfigResource {
+        typed(name, "package", serde_json::json!({}))
+    }
+
+    fn file(name: &str, path: &str) -> NodeConfigResource {
+        typed(name, "file", serde_json::json!({"path": path, "content": ""}))
+    }
+
+    fn repository(name: &str) -> NodeConfigResource {
+        typed(name, "aptRepository", serde_json::json!({"ensure": "Absent"}))
     }
 
     fn check(resources: &[NodeConfigResource], expected: &Expect) {
@@ -185,16 +332,88 @@ mod tests {
         );
     }
 
+    #[test]
+    fn before_is_require_of_the_other() {
+        let before = |name: &str, before: &[&str]| NodeConfigResource {
+            before: before.iter().map(ToString::to_string).collect(),
+            ..resource(name, &[], &[])
+        };
+        check(&[resource("b", &[], &[]), before("a", &["b"])], &expect!["a b"]);
+        check(
+            &[before("a", &["b"]), resource("b", &[], &["c"]), before("c", &["a"])],
+            &expect![
+                "base/a: it would have to come before itself: a -> b -> c -> a (a is before b, b notifies c, c is before a); take one of these away"
+            ],
+        );
+        check(
+            &[before("a", &["bee"]), resource("be", &[], &[])],
+            &expect![
+                "base/a: before names `bee`, and no resource of this NodeConfig has that name; did you mean `be`?"
+            ],
+        );
+        let all = [resource("b", &["x"], &[]), before("a", &["b"]), resource("x", &[], &[])];
+        assert_eq!(requirements(&all[0], &all), ["x", "a"]);
+    }
+
+    #[test]
+    fn the_end_of_a_run_asks_for_no_order() {
+        let told = |name: &str, at_end: &[&str]| NodeConfigResource {
+            notify_at_end: at_end.iter().map(ToString::to_string).collect(),
+            ..resource(name, &[], &[])
+        };
+        check(&[told("a", &["b"]), told("b", &["a"]), told("c", &["a", "c"])], &expect!["a b c"]);
+        check(
+            &[told("a", &["bat"]), told("bad", &[])],
+            &expect![
+                "base/a: notifyAtEnd names `bat`, and no resource of this NodeConfig has that name; did you mean `bad`?"
+            ],
+        );
+    }
+
+    #[test]
+    fn packages_come_after_repositories_unless_these_wait_for_them() {
+        check(&[package("p"), file("f", "/a"), repository("r")], &expect!["f r p"]);
+        let keys = NodeConfigResource { require: vec!["keys".into()], ..repository("r") };
+        check(&[package("p"), package("keys"), keys.clone(), repository("s")], &expect!["s keys r p"]);
+        // Each repository waits for a package that would wait for the other.
+        let other = NodeConfigResource { require: vec!["p".into()], ..repository("s") };
+        check(&[package("p"), package("keys"), keys, other], &expect!["keys r p s"]);
+    }
+
+    #[test]
+    fn packages_come_together_when_nothing_between_them_matters() {
+        let service = || typed("s", "service", serde_json::json!({"unit": "x", "state": "Running"}));
+        check(
+            &[package("a"), file("f", "/srv/x"), service(), package("b"), file("g", "/y"), package("c")],
+            &expect!["a b c f s g"],
+        );
+        let masked = typed("m", "service", serde_json::json!({"unit": "x", "masked": true}));
+        let exec = typed("x", "exec", serde_json::json!({"command": ["true"], "refreshOnly": true}));
+        let user = typed("u", "user", serde_json::json!({}));
+        for between in [file("f", "/etc/apt/apt.conf.d/x"), file("f", "/etc/yum.conf"), masked, exec, user] {
+            let name = between.name.clone();
+            let resources = [package("a"), file("h", "/srv/x"), between, package("b")];
+            let order = order(&resources, str::to_owned).unwrap();
+            assert_eq!(order, [0, 1, 2, 3], "{name}");
+        }
+        // What comes first is not passed over for a package.
+        check(&[file("f", "/srv/x"), package("a"), package("b")], &expect!["f a b"]);
+        // A package that waits for a file comes after it.
+        let waits = NodeConfigResource { require: vec!["f".into()], ..package("b") };
+        check(&[package("a"), file("f", "/srv/x"), waits, package("c")], &expect!["a c f b"]);
+    }
+
     /// Resources that refer to each other at random, with and without cycles.
     fn graph() -> impl Strategy<Value = Vec<NodeConfigResource>> {
         (1_usize..12).prop_flat_map(|count| {
             let names = move || prop::collection::vec((0..count).prop_map(|i| format!("r{i}")), 0..2);
-            prop::collection::vec((names(), names()), count).prop_map(|links| {
-                let one = |(i, (require, notify))| NodeConfigResource {
-                    name: format!("r{i}"),
+            let kinds = prop::sample::select(vec!["package", "aptRepository", "exec", "sysctl"]);
+            prop::collection::vec((names(), names(), names(), kinds), count).prop_map(|links| {
+                let one = |(i, (require, before, notify, kind)): (usize, _)| NodeConfigResource {
                     require,
+                    before,
                     notify,
-                    ..Default::default()
+                    ..typed(&format!("r{i}"), kind, serde_json::json!({"command": [], "key": "", "value": ""}))
                 };
                 links.into_iter().enumerate().map(one).collect()
             })
@@ -206,7 +425,8 @@ mod tests {
         let of = |r: &'_ NodeConfigResource| -> Vec<(String, String)> {
             let required = r.require.iter().map(|other| (other.clone(), r.name.clone()));
             let notified = r.notify.iter().map(|other| (r.name.clone(), other.clone()));
-            required.chain(notified).collect()
+            let before = r.before.iter().map(|other| (r.name.clone(), other.clone()));
+            required.chain(before).chain(notified).collect()
         };
         let own = |name: &str| resources.iter().find(|r| r.name == name).map(|r| r.name.as_str()).unwrap();
         resources.iter().flat_map(of).map(|(a, b)| (own(&a), own(&b))).collect()

@@ -94,6 +94,84 @@ fn two_claims_on_one_thing_name_both_sides() {
 }
 
 #[test]
+fn parts_of_things_get_along_and_equal_directories_too() {
+    let drop_in = |name: &str| json!({"name": name, "systemdDropIn": {"unit": "x.service", "content": ""}});
+    let entry = |name: &str| json!({"name": name, "hostsEntry": {"ip": "10.0.0.1", "names": [name]}});
+    check(&resources(json!([drop_in("a"), drop_in("b"), entry("c"), entry("d")]))).unwrap();
+    for (other, told) in [
+        (json!({"name": "z", "file": {"path": "/etc/hosts", "content": ""}}), "z: path:/etc/hosts is c's already"),
+        (
+            json!({"name": "z", "directory": {"path": "/etc/systemd/system/x.service.d", "mode": "0700"}}),
+            "z: path:/etc/systemd/system/x.service.d is a's already",
+        ),
+        (
+            json!({"name": "z", "systemdUnit": {"name": "x.service.d/a.conf", "content": ""}}),
+            "z: systemdUnit.name must be a unit",
+        ),
+        (
+            json!({"name": "z", "file": {"path": "/etc/systemd/system/x.service.d/a.conf", "content": ""}}),
+            "z: path:/etc/systemd/system/x.service.d/a.conf is a's already",
+        ),
+    ] {
+        let error = check(&resources(json!([drop_in("a"), entry("c"), other]))).unwrap_err().to_string();
+        assert!(error.starts_with(told), "{error}");
+    }
+}
+
+#[test]
+fn before_and_the_end_of_a_run_reach_the_catalog() {
+    let base = content(
+        60,
+        json!([
+            {"name": "late", "sysctl": {"key": "a.b", "value": "1"}, "require": ["other"]},
+            {"name": "early", "sysctl": {"key": "a.c", "value": "1"}, "before": ["late", "other"], "notifyAtEnd": ["early", "late"]},
+            {"name": "other", "sysctl": {"key": "a.d", "value": "1"}},
+        ]),
+    );
+    let catalog = compiled(&[("base", base)]).unwrap();
+    let names = |ids: &[ResourceId]| ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+    let lines: Vec<String> = catalog
+        .resources
+        .iter()
+        .map(|r| format!("{}: require [{}], at end [{}]", r.id, names(&r.require), names(&r.notify_at_end)))
+        .collect();
+    expect![[r#"
+        base/early: require [], at end [base/early base/late]
+        base/other: require [base/early], at end []
+        base/late: require [base/other base/early], at end []"#]]
+    .assert_eq(&lines.join("\n"));
+}
+
+#[test]
+fn a_purged_directory_keeps_what_other_node_configs_put_there() {
+    let purged = content(60, json!([{"name": "d", "directory": {"path": "/srv/x", "purge": true}}]));
+    let file = content(60, json!([{"name": "f", "file": {"path": "/srv/x/y/z", "content": ""}}]));
+    let catalog = compiled(&[("a", purged), ("b", file)]).unwrap();
+    let Part::Directory(directory) = &catalog.resources[0].parts[0] else { panic!("{catalog:?}") };
+    assert_eq!(directory.keep, ["y"]);
+}
+
+#[test]
+fn the_samples_compile() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config/samples");
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(&folder).unwrap() {
+        let path = entry.unwrap().path();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let documents: Vec<serde_json::Value> = serde_saphyr::from_multiple(&text).unwrap();
+        for document in documents.iter().filter(|document| document["kind"] == "NodeConfig") {
+            let spec: drover_crds::NodeConfigSpec = serde_json::from_value(document["spec"].clone()).unwrap();
+            // What is misspelt would be lost on the way.
+            assert_eq!(serde_json::to_value(&spec).unwrap(), document["spec"], "{}", path.display());
+            check(&spec.resources).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+            found.push(document["metadata"]["name"].as_str().unwrap().to_owned());
+        }
+    }
+    found.sort();
+    assert_eq!(found, ["base", "baseline"]);
+}
+
+#[test]
 fn many_large_files_are_refused_together() {
     let list: Vec<_> = (0..17)
         .map(|i| json!({"name": format!("f{i}"), "file": {"path": format!("/{i}"), "template": "{{ 'x' * 1048576 }}"}}))
@@ -122,7 +200,7 @@ fn what_no_host_could_apply_is_found_without_one() {
         ),
         (json!([{"name": "a", "file": {"path": "/x", "template": "{{"}}]), "a: line 1 of its template: "),
         (json!([{"name": "a", "file": {"path": "/x", "template": "{{ x }}"}}]), "a: its template reads `x`"),
-        (json!([{"name": "a"}]), "a: a resource has exactly one of"),
+        (json!([{"name": "a"}]), "a: a resource has exactly one type"),
     ] {
         let error = check(&resources(list)).unwrap_err().to_string();
         assert!(error.starts_with(told), "{error}");

@@ -1,0 +1,129 @@
+//! What a purged directory keeps: all that other resources of the catalog put there, whichever NodeConfig they are of.
+
+use drover_catalog::{Part, Presence, Resource};
+
+use super::CompileError;
+
+/// The folder of the files that the agent writes for kernel parameters, and how their names begin.
+const SYSCTL_FILES: (&str, &str) = ("/etc/sysctl.d", "60-drover-*");
+
+/// Fills in `keep` of each directory that is purged.
+pub(super) fn keep_what_others_put(resources: &mut [Resource]) -> Result<(), CompileError> {
+    let is_purged =
+        |part: &Part| matches!(part, Part::Directory(spec) if spec.purge && spec.state == Presence::Present);
+    if !resources.iter().any(|resource| resource.parts.iter().any(is_purged)) {
+        return Ok(());
+    }
+    let parts: Vec<Part> = resources.iter().flat_map(|resource| resource.parts.clone()).collect();
+    for resource in resources {
+        for part in &mut resource.parts {
+            let Part::Directory(directory) = part else { continue };
+            if !directory.purge || directory.state == Presence::Absent {
+                continue;
+            }
+            let unpacks_here = |part: &Part| matches!(part, Part::Archive(archive) if archive.into == directory.path);
+            if parts.iter().any(unpacks_here) {
+                return Err(CompileError::Invalid {
+                    resource: resource.id.to_string(),
+                    field: "directory.purge",
+                    wanted: "must not be true for a directory that an archive is unpacked into; what came from the archive is not known",
+                });
+            }
+            let prefix = format!("{}/", directory.path);
+            let names = parts.iter().filter_map(put).filter_map(|path| path.strip_prefix(&prefix));
+            let names = names.filter_map(|below| below.split('/').next()).map(str::to_owned);
+            directory.keep.extend(names.filter(|name| !name.is_empty()));
+            let (folder, files) = SYSCTL_FILES;
+            if directory.path == folder && parts.iter().any(|part| matches!(part, Part::Sysctl(spec) if spec.at_boot)) {
+                directory.keep.push(files.to_owned());
+            }
+            directory.keep.sort();
+            directory.keep.dedup();
+        }
+    }
+    Ok(())
+}
+
+/// The path that a part puts something at. What must be gone is put nowhere.
+fn put(part: &Part) -> Option<&str> {
+    Some(match part {
+        Part::File(spec) if spec.content.is_some() => &spec.path,
+        Part::Directory(spec) if spec.state == Presence::Present => &spec.path,
+        Part::Symlink(spec) if spec.target.is_some() => &spec.path,
+        Part::Swap(spec) if spec.state == Presence::Present => &spec.path,
+        Part::Mount(spec) if spec.mounted => &spec.path,
+        // Another's file, of which only a part is ours, stays even when that part goes.
+        Part::Edit(spec) => &spec.path,
+        Part::Download(spec) => &spec.path,
+        Part::Archive(spec) => &spec.into,
+        Part::AuthorizedKeys(spec) => spec.path.as_deref()?,
+        Part::User(spec) if spec.manage_home => spec.home.as_deref()?,
+        Part::File(_)
+        | Part::Directory(_)
+        | Part::Symlink(_)
+        | Part::Swap(_)
+        | Part::Mount(_)
+        | Part::User(_)
+        | Part::Package(_)
+        | Part::Service(_)
+        | Part::Group(_)
+        | Part::Sysctl(_)
+        | Part::Module(_)
+        | Part::Command(_)
+        | Part::Reboot(_) => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use drover_catalog::ResourceId;
+    use serde_json::json;
+
+    use super::*;
+
+    fn parts(list: serde_json::Value) -> Resource {
+        let list: Vec<Part> = serde_json::from_value(list).unwrap();
+        Resource::new(ResourceId::new("base", "it"), "test", list)
+    }
+
+    fn directory(path: &str, purge: bool) -> serde_json::Value {
+        json!({"part": "directory", "spec": {"path": path, "mode": 493, "owner": "root", "group": "root", "purge": purge, "keep": ["mine"]}})
+    }
+
+    fn file(path: &str, content: Option<&str>) -> serde_json::Value {
+        json!({"part": "file", "spec": {"path": path, "content": content, "mode": 420, "owner": "root", "group": "root"}})
+    }
+
+    fn kept(resources: &mut [Resource]) -> Vec<String> {
+        keep_what_others_put(resources).unwrap();
+        match &resources[0].parts[0] {
+            Part::Directory(spec) => spec.keep.clone(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn keeps_what_is_put_below_it_by_anybody() {
+        let others = || {
+            parts(json!([
+                file("/srv/a", Some("x")),
+                file("/srv/gone", None),
+                file("/srv/b/c/d", Some("x")),
+                file("/srvx/e", Some("x")),
+                file("/etc/srv/f", Some("x")),
+                {"part": "symlink", "spec": {"path": "/srv/link", "target": "a"}},
+                {"part": "sysctl", "spec": {"key": "a.b", "value": "1"}},
+            ]))
+        };
+        assert_eq!(kept(&mut [parts(json!([directory("/srv", true)])), others()]), ["a", "b", "link", "mine"]);
+        assert_eq!(kept(&mut [parts(json!([directory("/srv", false)])), others()]), ["mine"]);
+        assert_eq!(kept(&mut [parts(json!([directory("/etc/sysctl.d", true)])), others()]), ["60-drover-*", "mine"]);
+    }
+
+    #[test]
+    fn what_an_archive_put_there_can_not_be_told_from_the_rest() {
+        let archive = json!({"part": "archive", "spec": {"url": "file:///a", "sha256": "", "into": "/srv", "owner": "root", "group": "root", "timeout_seconds": 1}});
+        let error = keep_what_others_put(&mut [parts(json!([directory("/srv", true)])), parts(json!([archive]))]);
+        assert!(error.unwrap_err().to_string().starts_with("base/it: directory.purge must not be true"));
+    }
+}
