@@ -79,13 +79,13 @@ impl FromStr for Injection {
 /// The arguments of strace for one run. Its `--seccomp-bpf` would be faster, and never delivers the signals (6.1).
 pub(crate) fn arguments(log: &Path, whose: Whose, injection: Option<&Injection>) -> Vec<String> {
     let names = MUTATING.iter().map(|name| format!("?{name}")).collect::<Vec<_>>().join(",");
-    let mut arguments: Vec<String> = ["-qq", "-y", "-s", "0", "-o"].map(str::to_owned).into();
+    let mut arguments: Vec<String> = ["-q", "-y", "-s", "0", "-o"].map(str::to_owned).into();
     arguments.push(log.to_string_lossy().into_owned());
     if whose == Whose::Commands {
         arguments.push("-f".into());
     }
     let traced = injection.map_or(names, |injection| injection.name.clone());
-    arguments.extend(["-e".into(), format!("trace={traced}"), "-e".into(), "signal=none".into()]);
+    arguments.extend(["-e".into(), format!("trace={traced}"), "-e".into(), "signal=KILL".into()]);
     if let Some(Injection { name, fault, when, whose: _ }) = injection {
         arguments.extend(["-e".into(), format!("inject={name}:{fault}:when={when}")]);
     }

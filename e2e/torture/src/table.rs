@@ -33,7 +33,7 @@ const AT_END: usize = 2;
 /// What a machine is like before the change.
 pub(crate) enum Before {
     /// As an earlier catalog made it.
-    Applied(Part),
+    Applied(Vec<Part>),
     /// As somebody made it by hand; nothing is there by default.
     Made(fn(&Path) -> std::io::Result<()>),
 }
@@ -124,14 +124,14 @@ const OPEN: (u32, u32, u32) = (0o644, 0, 0);
 fn content(name: &'static str, path: &str, from: usize, to: usize) -> Row {
     let before = file(path, Some(text(1, from)), OPEN);
     let after = file(path, Some(text(2, to)), OPEN);
-    Row::new(name, Before::Applied(Part::File(before)), [Part::File(after)])
+    Row::new(name, Before::Applied(vec![Part::File(before)]), [Part::File(after)])
 }
 
 /// A file whose access changes, and its content too when the seeds differ.
 fn access(name: &'static str, path: &str, from: (u32, u32, u32), to: (u32, u32, u32), seed: u64) -> Row {
     let before = file(path, Some(text(1, 300)), from);
     let after = file(path, Some(text(seed, 300)), to);
-    Row::new(name, Before::Applied(Part::File(before)), [Part::File(after)])
+    Row::new(name, Before::Applied(vec![Part::File(before)]), [Part::File(after)])
 }
 
 fn new_file(name: &'static str, path: &str, length: usize) -> Row {
@@ -139,7 +139,7 @@ fn new_file(name: &'static str, path: &str, length: usize) -> Row {
 }
 
 fn gone(name: &'static str, path: &str, length: usize) -> Row {
-    let before = Before::Applied(Part::File(file(path, Some(text(4, length)), OPEN)));
+    let before = Before::Applied(vec![Part::File(file(path, Some(text(4, length)), OPEN))]);
     Row::new(name, before, [Part::File(file(path, None, OPEN))])
 }
 
@@ -218,7 +218,7 @@ pub(crate) fn rows() -> Vec<Row> {
         ),
         Row::new(
             "validated",
-            Applied(Part::File(file("/etc/validated", Some(b"echo old\n".to_vec()), OPEN))),
+            Applied(vec![Part::File(file("/etc/validated", Some(b"echo old\n".to_vec()), OPEN))]),
             [Part::File(FileSpec {
                 validate: Some(["sh", "-n", "%"].map(str::to_owned).into()),
                 ..file("/etc/validated", Some(b"echo new\n".to_vec()), OPEN)
@@ -230,11 +230,11 @@ pub(crate) fn rows() -> Vec<Row> {
         new_file("deep", "/srv/new/closed/deep", 100).requires("directory-closed"),
         Row::new(
             "directory-given",
-            Applied(Part::Directory(directory("/srv/given", (0o700, 0, 0)))),
+            Applied(vec![Part::Directory(directory("/srv/given", (0o700, 0, 0)))]),
             [Part::Directory(directory("/srv/given", (0o1777, 65534, 7)))],
         )
         .finished(),
-        Row::new("sysctl", Applied(sysctl("60")), [sysctl("10")]),
+        Row::new("sysctl", Applied(vec![sysctl("60")]), [sysctl("10")]),
         Row::new(
             "made-once",
             NOTHING,
@@ -252,7 +252,10 @@ pub(crate) fn rows() -> Vec<Row> {
         .shows("/srv/unless"),
         Row::new(
             "several-parts",
-            Applied(Part::File(file("/etc/several-a", Some(text(7, 10)), OPEN))),
+            Applied(vec![
+                Part::File(file("/etc/several-a", Some(text(7, 10)), OPEN)),
+                Part::File(file("/etc/several-c", Some(text(7, 10)), OPEN)),
+            ]),
             [
                 Part::File(file("/etc/several-a", Some(text(8, 20)), OPEN)),
                 Part::File(file("/etc/several-b", Some(text(9, 5000)), (0o640, 0, 7))),
@@ -265,7 +268,7 @@ pub(crate) fn rows() -> Vec<Row> {
         Row::new("link-new", NOTHING, [link("/etc/link-new", Some("/etc/small"), false)]),
         Row::new(
             "link-turned",
-            Applied(link("/etc/link-turned", Some("small"), false)),
+            Applied(vec![link("/etc/link-turned", Some("small"), false)]),
             [link("/etc/link-turned", Some("/etc/page"), false)],
         ),
         Row::new(
@@ -432,7 +435,7 @@ pub(crate) fn catalog(rows: &[Row], generation: i64) -> anyhow::Result<Catalog> 
     for (place, row) in rows.iter().enumerate() {
         let parts = match &row.before {
             _ if generation > 1 => row.after.clone(),
-            Before::Applied(part) => vec![part.clone()],
+            Before::Applied(parts) => parts.clone(),
             Before::Made(_) => continue,
         };
         let ids = |listeners: &[Listener], hears: fn(usize, usize) -> bool| {
