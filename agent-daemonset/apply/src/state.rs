@@ -15,6 +15,7 @@ pub use backups::{Backup, Backups};
 pub use pending::Pending;
 use serde::{Serialize, de::DeserializeOwned};
 use thiserror::Error;
+use tracing::warn;
 
 use crate::host::{Access, HostError, Tree};
 
@@ -94,15 +95,19 @@ impl StateDir {
     }
 
     /// Keeps other runs away from this machine until the lock is dropped, or this process ends. `None` when another run
-    /// has it.
+    /// has it. What a killed run left half-written in the folder is removed.
     pub fn try_lock(&self) -> Result<Option<RunLock>, StateError> {
         self.make_folder()?;
-        Ok(self.tree.try_lock(&self.folder)?.map(RunLock))
+        let Some(lock) = self.tree.try_lock(&self.folder)? else { return Ok(None) };
+        if let Err(error) = self.tree.remove_leftovers(&self.folder) {
+            warn!(%error, "could not tidy up after an earlier run");
+        }
+        Ok(Some(RunLock(lock)))
     }
 
     fn make_folder(&self) -> Result<(), StateError> {
         match self.tree.entry(&self.folder)? {
-            Some(entry) if entry.access == own(0o700) => return Ok(()),
+            Some(entry) if entry.access == own(0o700) => {}
             Some(_) => self.tree.set_directory_access(&self.folder, own(0o700))?,
             None => {
                 for (end, _) in self.folder.match_indices('/').skip(1) {
@@ -114,7 +119,7 @@ impl StateDir {
                 self.tree.make_directory(&self.folder, own(0o700))?;
             }
         }
-        Ok(self.tree.remove_leftovers(&self.folder)?)
+        Ok(())
     }
 
     fn path(&self, name: &str) -> String {
@@ -186,6 +191,18 @@ mod tests {
         assert!(state.try_lock().unwrap().is_none());
         drop(lock);
         assert!(state.try_lock().unwrap().is_some());
+    }
+
+    #[test]
+    fn what_a_killed_run_left_half_written_is_removed_by_the_next() {
+        let root = tempfile::tempdir().unwrap();
+        let state = StateDir::new(root.path(), "/state").unwrap();
+        state.write("kept", b"moo").unwrap();
+        let leftover = root.path().join("state/.drover-1-0.tmp");
+        std::fs::write(&leftover, "m").unwrap();
+        let lock = state.try_lock().unwrap();
+        assert!(lock.is_some() && !leftover.exists());
+        assert_eq!(state.read("kept").unwrap().unwrap(), b"moo");
     }
 
     #[test]
