@@ -1,9 +1,9 @@
 # `make demo` shows the main job on a cluster of real machines; `make test` runs everything.
 .DEFAULT_GOAL := help
-.PHONY: help demo down kubeconfig test test-fast build lint fmt generate bench deny
+.PHONY: help demo down kubeconfig test test-fast build lint fmt generate bench bench-footprint bench-engine deny
 
 help: ## Say what there is
-	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
 
 demo: ## Build everything, start a cluster of three machines, and move a NodeConfig over it
 	@e2e/demo
@@ -33,8 +33,13 @@ fmt: ## Format the code
 generate: ## Write the CRDs anew from the types in crds/
 	@cargo run --quiet --locked -p drover-config
 
-bench: ## Measure start times, memory and image sizes on a fresh cluster; writes target/bench/*.json
-	@e2e/bench
+bench: bench-footprint bench-engine ## Run all benchmarks; they write target/bench/*.json (docs/benchmarks.md)
+
+bench-footprint: ## Measure start times, memory and image sizes on a fresh cluster
+	@e2e/bench-footprint
+
+bench-engine: ## Measure the agent beside Puppet, CFEngine, Salt and Ansible on the same 100 resources
+	@e2e/bench-engine
 
 deny: ## Check licences and advisories of the dependencies (installs cargo-deny where it is missing)
 	@command -v cargo-deny >/dev/null || cargo install --locked cargo-deny
