@@ -24,8 +24,10 @@ pub use host::{
 pub use limit::Limit;
 pub use master_pool::{MasterPool, MasterPoolSpec, MasterPoolStatus};
 pub use node_config::{
-    ConfigMapSource, DataSource, Directory, Drift, Ensure, Exec, File, NodeConfig, NodeConfigResource, NodeConfigSpec,
-    NodeConfigStatus, NotifyAction, Package, SecretSource, Service, ServiceStateWanted, Sysctl,
+    ClaimConflict, ConfigMapSource, ContentSource, DataFormat, DataSource, Directory, DisruptionLevel,
+    DisruptionPolicy, DisruptionRule, Drift, DriftMode, EffectiveDisruption, Ensure, Exec, File, KeyRef, NodeConfig,
+    NodeConfigResource, NodeConfigSpec, NodeConfigStatus, NotifyAction, Package, PendingCost, SecretSource, Service,
+    ServiceStateWanted, Sysctl,
 };
 pub use rollout::{
     Batch, BatchStatus, Counts, Disruption, Drain, Failure, FailurePolicy, Gate, Gates, HttpGate, HttpScheme,

@@ -11,7 +11,7 @@ use drover_crds::{
     Directory, Ensure, Exec, File, NodeConfigResource, NotifyAction, Package, Service, ServiceStateWanted, Sysctl,
 };
 
-use super::{CompileError, TemplateError};
+use super::{CompileError, Inputs};
 
 /// How long a command may take, in seconds, when nothing is said.
 const DEFAULT_TIMEOUT_SECONDS: u32 = 300;
@@ -44,18 +44,18 @@ impl Lowered {
     }
 }
 
-/// Makes the resource's parts. `label` is how errors call it; `render` makes a file of a template.
+/// Makes the resource's parts. `label` is how errors call it; `inputs` makes files of templates.
 pub(super) fn lower(
     resource: &NodeConfigResource,
     label: &str,
-    render: impl FnOnce(&str) -> Result<String, TemplateError>,
+    inputs: &mut dyn Inputs,
 ) -> Result<Lowered, CompileError> {
-    let NodeConfigResource { name, file, directory, exec, service, package, sysctl, require: _, notify: _ } = resource;
+    let NodeConfigResource { name, file, directory, exec, service, package, sysctl, .. } = resource;
     let invalid =
         |field: &'static str, wanted: &'static str| CompileError::Invalid { resource: label.to_owned(), field, wanted };
     match (file, directory, exec, service, package, sysctl) {
         (Some(file), None, None, None, None, None) => {
-            let content = content(file, label, render)?;
+            let content = content(file, label, inputs)?;
             let File { path, content: _, template: _, ensure: _, mode, owner, group } = file;
             Ok(Lowered::part(
                 "file",
@@ -111,16 +111,13 @@ pub(super) fn lower(
 const PATH: &str = "must be absolute, without empty, `.` and `..` parts, and not end with a slash";
 const MODE: &str = "must be three or four octal digits as a string, such as \"0644\"";
 
-fn content(
-    file: &File,
-    label: &str,
-    render: impl FnOnce(&str) -> Result<String, TemplateError>,
-) -> Result<Option<String>, CompileError> {
+fn content(file: &File, label: &str, inputs: &mut dyn Inputs) -> Result<Option<String>, CompileError> {
     match (file.ensure.unwrap_or_default(), &file.content, &file.template) {
         (Ensure::Absent, None, None) => Ok(None),
         (Ensure::Present, Some(content), None) => Ok(Some(content.clone())),
         (Ensure::Present, None, Some(template)) => {
-            render(template).map(Some).map_err(|problem| CompileError::Template { resource: label.to_owned(), problem })
+            let problem = |problem| CompileError::Template { resource: label.to_owned(), problem };
+            inputs.render(template).map(Some).map_err(problem)
         }
         _ => Err(CompileError::Invalid {
             resource: label.to_owned(),
@@ -223,10 +220,27 @@ mod tests {
 
     use super::*;
 
+    struct Rendered;
+
+    impl Inputs for Rendered {
+        fn render(&mut self, template: &str) -> Result<String, crate::compile::TemplateError> {
+            Ok(format!("rendered {template}"))
+        }
+
+        fn content(&mut self, _: &drover_crds::ContentSource) -> Result<SensitiveBytes, CompileError> {
+            Ok(SensitiveBytes::default())
+        }
+
+        fn mark_sensitive(&mut self) {}
+
+        fn facts(&self) -> Option<&drover_catalog::Facts> {
+            None
+        }
+    }
+
     fn check(yaml_like: serde_json::Value, expected: &Expect) {
         let resource: NodeConfigResource = serde_json::from_value(yaml_like).unwrap();
-        let render = |template: &str| Ok(format!("rendered {template}"));
-        let actual = match lower(&resource, "base/it", render) {
+        let actual = match lower(&resource, "base/it", &mut Rendered) {
             Ok(lowered) => serde_json::to_string(&lowered.parts).unwrap(),
             Err(error) => error.to_string(),
         };
