@@ -253,7 +253,7 @@ mod tests {
     fn what_is_no_yaml_is_named_and_not_shown() {
         for value in ["{a: hunter2", "a: hunter2: x", "hunter2: 1\nhunter2: 2", "!!int hunter2"] {
             let layer = layer(Source::secret("door"), 0, DataFormat::Yaml, &[("k", value)]);
-            let error = merge(&[layer.clone()], &labels()).expect_err(value);
+            let error = merge(std::slice::from_ref(&layer), &labels()).expect_err(value);
             let shown = format!("{error} {error:?} {layer:?}");
             assert!(
                 shown.starts_with("key k of Secret door is no YAML at line ") && !shown.contains("hunter2"),
@@ -261,7 +261,7 @@ mod tests {
             );
         }
         let good = layer(Source::secret("door"), 0, DataFormat::Yaml, &[("k", "hunter2")]);
-        let shown = format!("{good:?} {:?}", merge(&[good.clone()], &labels()).unwrap());
+        let shown = format!("{good:?} {:?}", merge(std::slice::from_ref(&good), &labels()).unwrap());
         assert!(!shown.contains("hunter2"), "{shown}");
     }
 
@@ -271,24 +271,18 @@ mod tests {
         sorted.sort_by_key(|(requirements, _)| *requirements);
         let mut result: Option<Value> = None;
         for (_, value) in sorted {
-            let mut at = value;
-            let mut cut = false;
+            let (mut at, mut cut) = (value, false);
             for step in path {
-                match at {
-                    Value::Object(map) => match map.get(*step) {
-                        Some(below) => at = below,
-                        None => {
-                            cut = true;
-                            break;
-                        }
-                    },
-                    // Something that is no map stands in the way: it replaced what was below.
-                    _ => {
-                        result = None;
-                        cut = true;
-                        break;
-                    }
-                }
+                // Something that is no map stands in the way: it replaced what was below.
+                let Some(map) = at.as_object() else {
+                    (result, cut) = (None, true);
+                    break;
+                };
+                let Some(below) = map.get(*step) else {
+                    cut = true;
+                    break;
+                };
+                at = below;
             }
             if !cut {
                 result = (!at.is_object()).then(|| at.clone());
@@ -313,7 +307,7 @@ mod tests {
             let merged = merge(&as_layers, &labels()).unwrap();
             let value = &merged.get("k").unwrap().value;
             for path in [&[][..], &["a"], &["b"], &["a", "a"], &["a", "b"], &["b", "a"], &["b", "b"], &["a", "b", "a"]] {
-                let pointer: String = path.iter().map(|step| format!("/{step}")).collect();
+                let pointer = path.iter().fold(String::new(), |pointer, step| pointer + "/" + step);
                 let found = value.pointer(&pointer).filter(|found| !found.is_object()).cloned();
                 prop_assert_eq!(found, leaf(&layers, path), "{}", pointer);
             }

@@ -220,7 +220,7 @@ mod tests {
     fn says_all_that_is_known_and_no_content() {
         let all: String = ["config", "web/service", "fetch"].map(|name| explain(&catalog(), name).unwrap()).concat();
         assert!(!all.contains("hunter2"), "{all}");
-        expect![[r#"
+        expect![[r"
             file web/config
               from: NodeConfig web, revision web-1
               makes so: path:/etc/web
@@ -247,7 +247,7 @@ mod tests {
               drift: Correct: a difference is corrected at the next check
               disruption: None: nobody notices a change; as its `disruption`, or spec.disruption of its NodeConfig, says
               sensitive: no
-        "#]].assert_eq(&all);
+        "]].assert_eq(&all);
     }
 
     #[test]

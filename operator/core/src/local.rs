@@ -105,7 +105,7 @@ mod tests {
         let from = json!([{"configMapRef": {"name": "herd"}}, {"secretRef": {"name": "door"}}]);
         let configs =
             [config("here", "a", &from, "{{ data.owner }} {{ data.key }}"), config("there", "b", &from, "{{ x }}")];
-        let catalog = assemble(&configs, &[map.clone()], &[door], &subject()).unwrap();
+        let catalog = assemble(&configs, std::slice::from_ref(&map), &[door], &subject()).unwrap();
         assert!(catalog.is_intact() && catalog.resources.len() == 1 && catalog.resources[0].sensitive);
         let Part::File(file) = &catalog.resources[0].parts[0] else { panic!("a file") };
         assert_eq!(file.content.as_ref().unwrap().expose(), b"us hunter2");
