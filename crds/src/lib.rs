@@ -24,12 +24,13 @@ pub use host::{
 pub use limit::Limit;
 pub use master_pool::{MasterPool, MasterPoolSpec, MasterPoolStatus};
 pub use node_config::{
-    AptRepository, AptType, Archive, AuthorizedKey, Block, CaCertificate, ConfigMapSource, ContentSource, Cron,
-    DataSource, Directory, Download, Drift, Ensure, EnvironmentSource, Exec, File, Group, Hostname, HostsEntry, Ini,
-    KernelModule, KeyRef, LimitType, Limits, Line, Mount, MountEnsure, NodeConfig, NodeConfigResource, NodeConfigSpec,
-    NodeConfigStatus, NotifyAction, Package, PackageEnsure, PasswordHash, ProcessLimit, Reboot, SecretSource, Service,
-    ServiceStateWanted, SignedBy, Sudoers, Swap, Symlink, Sysctl, SystemdDropIn, SystemdUnit, Timer, Timezone, User,
-    YumRepository,
+    AptRepository, AptType, Archive, AuthorizedKey, Block, CaCertificate, ClaimConflict, ConfigMapSource,
+    ContentSource, Cron, DataFormat, DataSource, Directory, DisruptionLevel, DisruptionPolicy, DisruptionRule,
+    Download, Drift, DriftMode, EffectiveDisruption, Ensure, EnvironmentSource, Exec, File, Group, Hostname,
+    HostsEntry, Ini, KernelModule, KeyRef, LimitType, Limits, Line, Mount, MountEnsure, NodeConfig, NodeConfigResource,
+    NodeConfigSpec, NodeConfigStatus, NotifyAction, Package, PackageEnsure, PasswordHash, PendingCost, ProcessLimit,
+    Reboot, SecretSource, Service, ServiceStateWanted, SignedBy, Sudoers, Swap, Symlink, Sysctl, SystemdDropIn,
+    SystemdUnit, Timer, Timezone, User, YumRepository,
 };
 pub use rollout::{
     Batch, BatchStatus, Counts, Disruption, Drain, Failure, FailurePolicy, Gate, Gates, HttpGate, HttpScheme,

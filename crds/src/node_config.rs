@@ -30,8 +30,10 @@ pub use self::resource::{
     printcolumn(name = "Hosts", type_ = "integer", json_path = ".status.hosts"),
     printcolumn(name = "Updated", type_ = "integer", json_path = ".status.updated"),
     printcolumn(name = "Failed", type_ = "integer", json_path = ".status.failed"),
+    printcolumn(name = "Drifted", type_ = "integer", json_path = ".status.drifted"),
     printcolumn(name = "Revision", type_ = "string", json_path = ".status.revision"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Cost", type_ = "string", json_path = ".status.cost", priority = 1),
     printcolumn(name = "Message", type_ = "string", json_path = ".status.message", priority = 1)
 )]
 #[serde(rename_all = "camelCase")]
@@ -46,14 +48,25 @@ pub struct NodeConfigSpec {
     #[schemars(length(max = 500))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub resources: Vec<NodeConfigResource>,
-    /// Data for templates, which read it as `data.KEY`. Later entries win over earlier ones. A change of this data is a
-    /// new revision.
+    /// Where it stands among the NodeConfigs of a machine: those of a higher priority are applied first, equal ones by
+    /// name. When two claim one thing of a machine, the one that is not assigned to it yet gives way, else the one of the
+    /// lower priority, else the newer one. Left out: 0.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schemars(range(min = -1_000_000, max = 1_000_000))]
+    pub priority: Option<i32>,
+    /// Data for templates, which read it as `data.KEY`. Each entry is a layer. Of the layers that are for a machine the
+    /// most specific wins: the one whose `hostSelector` has the most requirements (entries of `matchLabels` and of
+    /// `matchExpressions`); among equals, the one that is written later. With `format: Yaml` maps are merged key by key,
+    /// at any depth; lists and single values are replaced as a whole. A change of this data is a new revision.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     #[schemars(length(max = 32))]
     pub data_from: Vec<DataSource>,
     /// What happens between Rollouts, when a machine no longer is as its revision says.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub drift: Option<Drift>,
+    /// What changes cost those who use a machine, where the nature of a resource does not say it right.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub disruption: Option<DisruptionPolicy>,
     /// How many revisions that no machine has are kept. Left out: 10.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     #[schemars(range(min = 1, max = 100))]
@@ -189,6 +202,27 @@ pub struct NodeConfigResource {
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     #[schemars(length(max = 64))]
     pub notify: Vec<String>,
+    /// A condition, as a Jinja expression over `facts`, `data` and `node`: `facts.os.family == 'debian'`. It gives true or
+    /// false. Where it is false, the machine's catalog is without this resource, and others that require or notify it do
+    /// without. Left out: true.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schemars(length(min = 1, max = 1024))]
+    pub when: Option<String>,
+    /// Each string of the resource's type (a path, a content, a value) is a Jinja template, which reads the same as
+    /// `template`. What comes out must be as the field wants it. Names of ConfigMaps and Secrets, and `template`, which is
+    /// one anyway, are left as they are. Left out: false.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub render: Option<bool>,
+    /// What happens when a machine differs although this resource did not change. Left out: `spec.drift.mode`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub drift: Option<DriftMode>,
+    /// What a change of this resource costs those who use the machine. Left out: as `spec.disruption` says, else by nature.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub disruption: Option<DisruptionLevel>,
+    /// No value of it is shown in a diff, a report or a backup. A resource that reads a Secret is so by itself. Left out:
+    /// false.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub sensitive: Option<bool>,
 }
 
 /// Where data for templates comes from. Exactly one of `configMapRef` and `secretRef` is given.
@@ -202,6 +236,22 @@ pub struct DataSource {
     /// All keys of a Secret of this namespace. The values go to the machines whose templates read them, and nowhere else.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub secret_ref: Option<SecretSource>,
+    /// Which Hosts this layer is for, by their labels. Left out or empty: all.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub host_selector: Option<LabelSelector>,
+    /// How the values are read. Left out: `Text`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub format: Option<DataFormat>,
+}
+
+/// How the values of a ConfigMap or Secret are read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum DataFormat {
+    /// Each value is a string.
+    #[default]
+    Text,
+    /// Each value is YAML, or JSON, which is YAML: a template can loop over its lists and read its maps.
+    Yaml,
 }
 
 /// A ConfigMap of this namespace.
@@ -226,11 +276,70 @@ pub struct SecretSource {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Drift {
-    /// How often an agent compares its machine with the active revision and corrects what differs, in seconds. Left out:
-    /// 1800.
+    /// How often an agent compares its machine with the active revision, in seconds. Left out: 1800.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     #[schemars(range(min = 10, max = 86400))]
     pub interval_seconds: Option<i32>,
+    /// What it does about a difference. A resource may have another mode. Left out: `Correct`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub mode: Option<DriftMode>,
+}
+
+/// What happens when a machine differs although its revision did not change.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum DriftMode {
+    /// It is corrected.
+    #[default]
+    Correct,
+    /// It is reported, and left so.
+    Report,
+    /// Nobody looks.
+    Ignore,
+}
+
+/// What changes cost. The first that says something counts: the resource's own `disruption`, the first rule that fits it,
+/// `default`, the nature of the resource (what its change, and what it notifies, does to a service or the machine).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DisruptionPolicy {
+    /// For all resources without a `disruption` of their own that no rule fits. Left out: by nature.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub default: Option<DisruptionLevel>,
+    /// The first rule that fits a resource counts.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    #[schemars(length(max = 100))]
+    pub rules: Vec<DisruptionRule>,
+}
+
+/// What changes of some resources cost. A resource fits when it fits both `resources` and `types`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DisruptionRule {
+    /// Names of resources; `*` stands for any characters. Left out: all.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    #[schemars(length(max = 100))]
+    pub resources: Vec<String>,
+    /// Types as they are written in a resource: `file`, `service`. Left out: all.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    #[schemars(length(max = 100))]
+    pub types: Vec<String>,
+    /// What a change costs.
+    pub disruption: DisruptionLevel,
+}
+
+/// What a change costs those who use a machine, from nothing to most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub enum DisruptionLevel {
+    /// Nobody notices.
+    None,
+    /// A service reads its configuration again.
+    Reload,
+    /// A service restarts.
+    Restart,
+    /// The machine's work must go elsewhere first.
+    Drain,
+    /// The machine reboots.
+    Reboot,
 }
 
 /// How the NodeConfig is.
@@ -240,7 +349,8 @@ pub struct NodeConfigStatus {
     /// The generation of the NodeConfig that this status speaks of.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub observed_generation: Option<i64>,
-    /// One word: `Ready` (its newest revision can be rolled out), `Invalid`, `MissingData`.
+    /// One word: `Ready` (its newest revision can be rolled out), `Invalid`, `MissingData`, `Conflict` (another
+    /// NodeConfig has what it claims; nothing of its newest content is applied).
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub phase: Option<String>,
     /// One line about the phase.
@@ -261,10 +371,70 @@ pub struct NodeConfigStatus {
     /// On how many of them the last run of the agent failed.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub failed: Option<i32>,
-    /// `Ready`, `Reconciling`, `Stalled`.
+    /// How many of them differ from it by themselves: the last run of the agent corrected something, left it (drift mode
+    /// `Report`), or saw it change at each run.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub drifted: Option<i32>,
+    /// What a change of each resource costs; from most to nothing.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub disruption: Vec<EffectiveDisruption>,
+    /// How many Hosts the newest revision would cost what, once it is rolled out to all of them. Absent when each has it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub pending: Option<PendingCost>,
+    /// The same in words, such as `2 Reboot, 1 Restart, 40 None, 957 no-op`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub cost: Option<String>,
+    /// What it claims and another NodeConfig has; at most 20. The other one has the condition `Conflict` as well.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub conflicts: Vec<ClaimConflict>,
+    /// `Ready`, `Reconciling`, `Stalled`; and `Conflict` while it and another NodeConfig claim one thing of a Host.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
+}
+
+/// What a change of some resources costs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EffectiveDisruption {
+    /// What a change costs; on the Host where it costs most.
+    pub disruption: DisruptionLevel,
+    /// How many resources there are.
+    pub count: i32,
+    /// The names of the first 50.
+    pub resources: Vec<String>,
+}
+
+/// How many Hosts a revision would cost what. Each counts once, for the most that it would cost it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PendingCost {
+    /// They would reboot.
+    pub reboot: i32,
+    /// Their work would have to go elsewhere first.
+    pub drain: i32,
+    /// A service would restart.
+    pub restart: i32,
+    /// A service would reload.
+    pub reload: i32,
+    /// Something changes, and nobody notices.
+    pub none: i32,
+    /// Nothing changes.
+    pub noop: i32,
+}
+
+/// A thing that two NodeConfigs claim.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ClaimConflict {
+    /// The NodeConfig that has it.
+    pub node_config: String,
+    /// The thing, such as `path:/etc/motd`.
+    pub claim: String,
+    /// A Host on which they meet.
+    pub host: String,
+    /// On how many Hosts they do.
+    pub hosts: i32,
 }
 
 impl NodeConfigSpec {
@@ -272,6 +442,16 @@ impl NodeConfigSpec {
     pub fn resolved_interval_seconds(&self) -> u32 {
         let seconds = self.drift.as_ref().and_then(|drift| drift.interval_seconds).unwrap_or(1800);
         u32::try_from(seconds).unwrap_or(1800)
+    }
+
+    /// What happens when a machine differs, unless a resource says otherwise.
+    pub fn resolved_drift_mode(&self) -> DriftMode {
+        self.drift.as_ref().and_then(|drift| drift.mode).unwrap_or_default()
+    }
+
+    /// Where it stands among the NodeConfigs of a machine.
+    pub fn resolved_priority(&self) -> i32 {
+        self.priority.unwrap_or(0)
     }
 
     /// How many unused revisions are kept.

@@ -76,6 +76,8 @@ impl ApiServer {
         let found = objects.iter().find(|(known, _)| path == *known).map(|(_, object)| object.clone());
         let is_read = head.method == Method::GET;
         let (code, answer) = match found {
+            // What is created comes back; the list of its path is for reads.
+            _ if head.method == Method::POST => (200, with_spec(body.clone())),
             Some(object) => (200, object),
             // What is written comes back, whole.
             None if !is_read => (200, with_spec(body.clone())),

@@ -92,7 +92,12 @@ fn cases(counted: &BTreeMap<Whose, Vec<Call>>, stride: usize) -> Vec<Injection> 
             let due = *place % stride.max(1) == 0 || *whose == Whose::Commands || moves_notification(name, text);
             *place += 1;
             if due {
-                cases.extend(Fault::ALL.map(|fault| Injection { whose: *whose, name: name.clone(), fault, when: *number }));
+                cases.extend(Fault::ALL.map(|fault| Injection {
+                    whose: *whose,
+                    name: name.clone(),
+                    fault,
+                    when: *number,
+                }));
             }
         }
     }

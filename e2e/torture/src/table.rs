@@ -427,7 +427,8 @@ pub(crate) fn listeners(rows: &[Row]) -> Vec<Listener> {
 pub(crate) fn catalog(rows: &[Row], generation: i64) -> anyhow::Result<Catalog> {
     let id = |name: &str| ResourceId::new("torture", name);
     let told = |listener: &Listener| {
-        let spec = CommandSpec { argv: listener.argv(), refresh_only: true, timeout_seconds: 60, ..CommandSpec::default() };
+        let spec =
+            CommandSpec { argv: listener.argv(), refresh_only: true, timeout_seconds: 60, ..CommandSpec::default() };
         Resource::new(id(&listener.log), "exec", vec![Part::Command(spec)])
     };
     // Who is told at the end may stand anywhere.

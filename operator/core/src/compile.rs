@@ -2,9 +2,10 @@
 //! a Rollout moves anything.
 //!
 //! - `lower`: one resource, with its defaults, as parts
-//! - `inputs`: what lowering may ask for
+//! - `inputs`: what a resource reads for that
 //! - `purge`: what a purged directory keeps
-//! - `template`: files from Jinja templates
+//! - `template`: files from Jinja templates, `watched`: what they read
+//! - `render`: resources that are templates themselves
 //! - `order`: what comes before what
 //! - `facts`: the two spellings of facts
 //! - `names`: which name somebody may have meant
@@ -18,22 +19,35 @@ mod lower;
 mod names;
 mod order;
 mod purge;
+mod render;
 mod template;
+mod watched;
 
-use std::collections::BTreeMap;
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use drover_catalog::{
-    Catalog, Claim, Digest, Facts, HostIdentity, Part, Resource, ResourceId, RevisionRef, SensitiveBytes,
+    Catalog, Claim, Digest, Disruption, DriftMode, Facts, HostIdentity, Part, Resource, ResourceId, RevisionRef,
 };
-use drover_crds::{ContentSource, NodeConfigResource};
+use drover_crds::{DisruptionLevel, NodeConfigResource};
 
+pub(crate) use self::inputs::referred;
 pub use self::{
     facts::{brief_from_facts, facts_from_brief},
     names::Hint,
     template::TemplateError,
 };
-use self::{inputs::Inputs, template::Templates};
-use crate::revision::Content;
+use self::{
+    inputs::{Inputs, OfHost, WithoutHost},
+    template::Templates,
+};
+use crate::{
+    data::{self, DataError},
+    disruption,
+    revision::Content,
+};
 
 /// How often an agent without any revision looks again, in seconds: the default of a NodeConfig.
 const DEFAULT_INTERVAL_SECONDS: u32 = 1800;
@@ -87,12 +101,12 @@ pub enum CompileError {
         /// The resource.
         resource: String,
     },
-    /// `require`, `before`, `notify` or `notifyAtEnd` names a resource that is not there.
+    /// `require` or `notify` names a resource that is not there.
     #[error("{resource}: {field} names `{name}`, and no resource of this NodeConfig has that name{hint}")]
     UnknownReference {
         /// The resource.
         resource: String,
-        /// The field that names it.
+        /// `require` or `notify`.
         field: &'static str,
         /// The name.
         name: String,
@@ -106,7 +120,7 @@ pub enum CompileError {
         resource: String,
         /// `a -> b -> a`, where each comes before the next.
         path: String,
-        /// What says so, step by step.
+        /// Which `require` or `notify` says so, step by step.
         reasons: String,
     },
     /// A template makes no file.
@@ -116,6 +130,33 @@ pub enum CompileError {
         resource: String,
         /// Why.
         problem: TemplateError,
+    },
+    /// A resource with `render: true` is none any more when its strings are rendered.
+    #[error(
+        "{resource}: with its strings rendered it is no resource any more; a field that takes certain words only got another one"
+    )]
+    NotAsRendered {
+        /// The resource.
+        resource: String,
+    },
+    /// A layer of data can not be read.
+    #[error("NodeConfig {node_config}: {problem}")]
+    Data {
+        /// The NodeConfig.
+        node_config: String,
+        /// Why.
+        problem: DataError,
+    },
+    /// A layer of data can not be read, found without a host.
+    #[error("dataFrom: {0}")]
+    Layer(DataError),
+    /// Content that is referred to is not part of the revision.
+    #[error("{resource}: {wanted} is not part of the revision; name a key of a ConfigMap or of a Secret")]
+    MissingContent {
+        /// The resource.
+        resource: String,
+        /// What is referred to.
+        wanted: String,
     },
     /// The files of all revisions together are too much for a catalog.
     #[error(
@@ -162,9 +203,21 @@ pub enum CompileError {
     Write(#[source] serde_json::Error),
 }
 
+impl CompileError {
+    /// The other NodeConfig that claims what this one does, and the thing: the two sides of a conflict.
+    pub fn conflict(&self, node_config: &str) -> Option<(&str, &str)> {
+        let Self::Claimed { claim, first, second } = self else { return None };
+        match (first.node_config(), second.node_config()) {
+            (other, ours) | (ours, other) if ours == node_config && other != node_config => Some((other, claim)),
+            _ => None,
+        }
+    }
+}
+
 /// Makes the catalog of a host from the revisions that are assigned to it.
 ///
-/// Each NodeConfig follows another by name, resources within one by what they require and notify, else as written.
+/// NodeConfigs of a higher priority come first, equal ones by name; resources within one by what they require and notify,
+/// else as written.
 pub fn compile(subject: &Subject, revisions: &[(RevisionRef, &Content)]) -> Result<Catalog, CompileError> {
     let mut revisions: Vec<_> = revisions.iter().collect();
     revisions.sort_by(|(a, _), (b, _)| a.cmp(b));
@@ -178,91 +231,218 @@ pub fn compile(subject: &Subject, revisions: &[(RevisionRef, &Content)]) -> Resu
             });
         }
     }
+    let names = revisions.iter().map(|(revision, _)| revision.clone()).collect();
+    // The sort is stable: equals stay in the order of their names.
+    revisions.sort_by_key(|(_, content)| Reverse(content.priority));
 
-    let Subject { host, node_name, labels, facts, generation, reboot } = subject;
-    let mut resources = Vec::new();
+    let mut compiled = Vec::new();
     let mut room = MAX_CONTENT;
     for (revision, content) in &revisions {
-        let templates = Templates::new(facts, &content.data, node_name, labels);
-        resources.extend(node_config(&revision.node_config, &content.resources, &templates, facts, &mut room)?);
+        compiled.extend(node_config(subject, &revision.node_config, content, &mut room)?);
     }
-    claims(resources.iter().map(|resource| (&resource.id, resource.parts.as_slice()))).map_err(
-        |(claim, first, second)| CompileError::Claimed { claim, first: first.clone(), second: second.clone() },
-    )?;
+    let claiming = compiled.iter().map(|Compiled { resource, hides_names }| Claiming {
+        name: &resource.id,
+        parts: &resource.parts,
+        hides_names: *hides_names,
+    });
+    claims(claiming).map_err(|(claim, first, second)| CompileError::Claimed {
+        claim,
+        first: first.clone(),
+        second: second.clone(),
+    })?;
 
+    let mut resources: Vec<Resource> = compiled.into_iter().map(|compiled| compiled.resource).collect();
     purge::keep_what_others_put(&mut resources)?;
 
     let interval = revisions.iter().map(|(_, content)| content.interval_seconds).min();
     Catalog {
-        host: host.clone(),
-        generation: *generation,
-        revisions: revisions.iter().map(|(revision, _)| revision.clone()).collect(),
+        host: subject.host.clone(),
+        generation: subject.generation,
+        revisions: names,
         interval_seconds: interval.unwrap_or(DEFAULT_INTERVAL_SECONDS),
         resources,
-        reboot: reboot.clone(),
+        reboot: subject.reboot.clone(),
         digest: Digest::of(b""),
     }
     .seal()
     .map_err(CompileError::Write)
 }
 
-/// Finds what is wrong with a NodeConfig's resources on any host: names, references, cycles, claims, the syntax of
-/// templates and the names they start from. Whether a template finds its facts and data shows for a host only.
-pub fn check(resources: &[NodeConfigResource]) -> Result<(), CompileError> {
-    let ordered = order::order(resources, str::to_owned)?;
-    let mut lowered = Vec::with_capacity(ordered.len());
-    for resource in ordered.into_iter().map(|i| &resources[i]) {
-        lowered.push((&resource.name, lower::lower(resource, &resource.name, &mut NoHost)?.parts));
+/// Finds what is wrong with a NodeConfig on any host: names, references, cycles, claims, data that can not be read, the
+/// syntax of templates and the names they start from. Whether a template finds its facts and data shows for a host only,
+/// and so does what a resource with `render: true` is about.
+///
+/// Returns what a change of each resource costs as far as that can be told without a host.
+pub fn check(content: &Content) -> Result<BTreeMap<String, Disruption>, CompileError> {
+    data::check(&content.layers).map_err(CompileError::Layer)?;
+    let resources = &content.resources;
+    let mut lowered = Vec::with_capacity(resources.len());
+    for resource in order::order(resources, str::to_owned)?.into_iter().map(|i| &resources[i]) {
+        let label = &resource.name;
+        if let Some(condition) = &resource.when {
+            template::check_expression(condition)
+                .map_err(|problem| CompileError::Template { resource: label.clone(), problem })?;
+        }
+        let parts = if resource.render == Some(true) {
+            render::check(resource, label, &mut WithoutHost)?;
+            lower::Lowered { type_name: lower::Kind::of(resource).map_or("", lower::Kind::name), parts: Vec::new(), finish: Vec::new() }
+        } else {
+            lower::lower(resource, label, &mut WithoutHost)?
+        };
+        lowered.push(links(
+            Resource::new(ResourceId::new("", label), parts.type_name, parts.parts),
+            resource,
+            resources,
+            |_| true,
+        ));
     }
-    claims(lowered.iter().map(|(name, parts)| (*name, parts.as_slice()))).map_err(|(claim, first, second)| {
-        CompileError::ClaimedTwice { claim, first: first.clone(), second: second.clone() }
-    })
+    let names: Vec<&str> = lowered.iter().map(|resource| name_of(&resource.id)).collect();
+    let claiming = lowered.iter().zip(&names).map(|(resource, name)| Claiming {
+        name,
+        parts: &resource.parts,
+        hides_names: false,
+    });
+    claims(claiming).map_err(|(claim, first, second)| CompileError::ClaimedTwice {
+        claim,
+        first: (*first).to_owned(),
+        second: (*second).to_owned(),
+    })?;
+    let costs = disruption::effective(&lowered, &said("", resources), &content.disruption);
+    Ok(names.into_iter().map(str::to_owned).zip(costs).collect())
+}
+
+/// A resource of a catalog that is being made.
+struct Compiled {
+    resource: Resource,
+    /// Whether the thing that it is about may be named by a secret.
+    hides_names: bool,
 }
 
 fn node_config(
+    subject: &Subject,
     name: &str,
-    resources: &[NodeConfigResource],
-    templates: &Templates,
-    facts: &Facts,
+    content: &Content,
     room: &mut usize,
-) -> Result<Vec<Resource>, CompileError> {
-    let id = |resource: &str| ResourceId::new(name, resource);
+) -> Result<Vec<Compiled>, CompileError> {
+    let Subject { host: _, node_name, labels, facts, generation: _, reboot: _ } = subject;
+    let data = data::merge(&content.layers, labels)
+        .map_err(|problem| CompileError::Data { node_config: name.to_owned(), problem })?;
+    let templates = Templates::new(facts, &data, node_name, labels);
+
+    let resources = &content.resources;
+    // Names and cycles are looked at before conditions: what is wrong is wrong on every machine.
+    let ordered = order::order(resources, |resource| ResourceId::new(name, resource).to_string())?;
+    let mut chosen = Vec::with_capacity(ordered.len());
+    for resource in ordered.into_iter().map(|i| &resources[i]) {
+        let label = ResourceId::new(name, &resource.name);
+        let (holds, read) = match &resource.when {
+            None => (true, inputs::Read::default()),
+            Some(condition) => templates
+                .holds(condition)
+                .map_err(|problem| CompileError::Template { resource: label.to_string(), problem })?,
+        };
+        if holds {
+            chosen.push((resource, label, read));
+        }
+    }
+    let there: BTreeSet<&str> = chosen.iter().map(|(resource, ..)| resource.name.as_str()).collect();
+
+    let mut compiled = Vec::with_capacity(chosen.len());
+    for (resource, id, mut read) in chosen {
+        let mut inputs = OfHost::new(id.as_str(), &templates, &content.references, facts);
+        let rendered = match resource.render {
+            Some(true) => Some(render::rendered(resource, id.as_str(), &mut inputs)?),
+            _ => None,
+        };
+        let hides_names = inputs.has_read_a_secret();
+        let lowered = lower::lower(rendered.as_ref().unwrap_or(resource), id.as_str(), &mut inputs)?;
+        read.add(inputs.into_read());
+        take_room(&lowered.parts, id.as_str(), room)?;
+        let lower::Lowered { type_name, parts, finish } = lowered;
+        let made = Resource {
+            finish,
+            drift: drift(resource.drift.unwrap_or(content.drift)),
+            sensitive: read.secret || resource.sensitive == Some(true),
+            origins: read.origins.into_iter().collect(),
+            ..Resource::new(id, type_name, parts)
+        };
+        compiled
+            .push(Compiled { resource: links(made, resource, resources, |other| there.contains(other)), hides_names });
+    }
+
+    let resources: Vec<Resource> = compiled.iter().map(|compiled| compiled.resource.clone()).collect();
+    let costs = disruption::effective(&resources, &said(name, &content.resources), &content.disruption);
+    for (compiled, cost) in compiled.iter_mut().zip(costs) {
+        compiled.resource.disruption = cost;
+    }
+    Ok(compiled)
+}
+
+/// The resource with what it requires and notifies, each once, as far as that is there.
+fn links(
+    made: Resource,
+    written: &NodeConfigResource,
+    all: &[NodeConfigResource],
+    there: impl Fn(&str) -> bool,
+) -> Resource {
+    let node_config = made.id.node_config().to_owned();
     let ids = |names: &[String]| {
         let mut ids: Vec<ResourceId> = Vec::with_capacity(names.len());
-        for other in names.iter().map(|other| id(other)) {
+        for other in names.iter().filter(|other| there(other)).map(|other| ResourceId::new(&node_config, other)) {
             if !ids.contains(&other) {
                 ids.push(other);
             }
         }
         ids
     };
-    let ordered = order::order(resources, |resource| id(resource).to_string())?;
-    let mut one = |resource: &NodeConfigResource| {
-        let id = id(&resource.name);
-        let lowered = lower::lower(resource, id.as_str(), &mut ForHost { templates, facts })?;
-        for part in &lowered.parts {
-            let Part::File(file) = part else { continue };
-            let bytes = file.content.as_ref().map_or(0, |content| content.expose().len());
-            let too_large = || CompileError::TooLarge { resource: id.to_string() };
-            *room = room.checked_sub(bytes).ok_or_else(too_large)?;
-        }
-        let lower::Lowered { type_name, parts, finish } = lowered;
-        Ok(Resource {
-            finish,
-            require: ids(&order::requirements(resource, resources)),
-            notify: ids(&resource.notify),
-            notify_at_end: ids(&resource.notify_at_end),
-            ..Resource::new(id, type_name, parts)
-        })
-    };
-    ordered.into_iter().map(|i| one(&resources[i])).collect()
+    Resource {
+        require: ids(&order::requirements(written, all)),
+        notify: ids(&written.notify),
+        notify_at_end: ids(&written.notify_at_end),
+        ..made
+    }
+}
+
+/// What resources say of what they cost.
+fn said(node_config: &str, resources: &[NodeConfigResource]) -> BTreeMap<ResourceId, DisruptionLevel> {
+    let one =
+        |resource: &NodeConfigResource| Some((ResourceId::new(node_config, &resource.name), resource.disruption?));
+    resources.iter().filter_map(one).collect()
+}
+
+fn drift(mode: drover_crds::DriftMode) -> DriftMode {
+    match mode {
+        drover_crds::DriftMode::Correct => DriftMode::Correct,
+        drover_crds::DriftMode::Report => DriftMode::Report,
+        drover_crds::DriftMode::Ignore => DriftMode::Ignore,
+    }
+}
+
+fn take_room(parts: &[Part], label: &str, room: &mut usize) -> Result<(), CompileError> {
+    for part in parts {
+        let Part::File(file) = part else { continue };
+        let bytes = file.content.as_ref().map_or(0, |content| content.expose().len());
+        *room = room.checked_sub(bytes).ok_or_else(|| CompileError::TooLarge { resource: label.to_owned() })?;
+    }
+    Ok(())
+}
+
+fn name_of(id: &ResourceId) -> &str {
+    id.as_str().split_once('/').map_or(id.as_str(), |(_, name)| name)
+}
+
+/// What a resource takes for itself.
+struct Claiming<'a, N> {
+    name: &'a N,
+    parts: &'a [Part],
+    hides_names: bool,
 }
 
 /// The first thing that two resources claim, with both of them. The parts of one resource get along, and so do those that
 /// want the same directory in the same way: two drop-ins of one unit.
-fn claims<'a, N>(resources: impl Iterator<Item = (&'a N, &'a [Part])>) -> Result<(), (String, &'a N, &'a N)> {
+fn claims<'a, N>(resources: impl Iterator<Item = Claiming<'a, N>>) -> Result<(), (String, &'a N, &'a N)> {
     let mut taken: BTreeMap<String, Vec<(Claim, usize, &'a Part, &'a N)>> = BTreeMap::new();
-    for (number, (name, parts)) in resources.enumerate() {
+    for (number, Claiming { name, parts, hides_names }) in resources.enumerate() {
         for (claim, part) in parts.iter().filter_map(|part| Some((part.claim()?, part))) {
             let others = taken.entry(claim.thing.clone()).or_default();
             let shared = |other: &Part| matches!(part, Part::Directory(_)) && part == other;
@@ -270,53 +450,14 @@ fn claims<'a, N>(resources: impl Iterator<Item = (&'a N, &'a [Part])>) -> Result
                 *theirs != number && claim.conflicts_with(other) && !shared(their_part)
             });
             if let Some((_, _, _, first)) = conflict {
-                return Err((claim.to_string(), first, name));
+                let kind = claim.thing.split(':').next().unwrap_or_default();
+                let shown = if hides_names { format!("{kind}:(named by a secret)") } else { claim.to_string() };
+                return Err((shown, first, name));
             }
             others.push((claim, number, part, name));
         }
     }
     Ok(())
-}
-
-/// What a resource is lowered with for a host.
-struct ForHost<'a> {
-    templates: &'a Templates,
-    facts: &'a Facts,
-}
-
-impl Inputs for ForHost<'_> {
-    fn render(&mut self, template: &str) -> Result<String, TemplateError> {
-        self.templates.render(template)
-    }
-
-    fn content(&mut self, _: &ContentSource) -> Result<SensitiveBytes, CompileError> {
-        Ok(SensitiveBytes::default())
-    }
-
-    fn mark_sensitive(&mut self) {}
-
-    fn facts(&self) -> Option<&Facts> {
-        Some(self.facts)
-    }
-}
-
-/// What a resource is lowered with when no host is known: templates make nothing, references have no content.
-struct NoHost;
-
-impl Inputs for NoHost {
-    fn render(&mut self, template: &str) -> Result<String, TemplateError> {
-        template::check(template).map(|()| String::new())
-    }
-
-    fn content(&mut self, _: &ContentSource) -> Result<SensitiveBytes, CompileError> {
-        Ok(SensitiveBytes::default())
-    }
-
-    fn mark_sensitive(&mut self) {}
-
-    fn facts(&self) -> Option<&Facts> {
-        None
-    }
 }
 
 #[cfg(test)]

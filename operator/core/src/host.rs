@@ -134,8 +134,10 @@ mod tests {
         let spec = NodeConfigSpec {
             host_selector: Some(selector),
             resources: vec![],
+            priority: None,
             data_from: vec![],
             drift: None,
+            disruption: None,
             revision_history_limit: None,
         };
         let mut config = NodeConfig::new(name, spec);

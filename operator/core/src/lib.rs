@@ -1,7 +1,13 @@
 //! Drover's decisions, and nothing that acts on them: a snapshot goes in, a plan comes out, and the time is an argument.
 //!
+//! - [`sources`]: what a NodeConfig refers to, and the content it makes of that
 //! - [`revision`]: what a revision is, and its name
+//! - [`data`]: layers of data, merged for one host
 //! - [`compile`]: revisions and facts to a catalog for one host
+//! - [`disruption`]: what changes cost
+//! - [`trial`]: whether newest content may become a revision
+//! - [`local`]: a catalog without a master
+//! - [`explain`]: why a resource is on a machine
 //! - [`host`]: how a host is, and what a new one is assigned
 //! - [`rollout`]: which machine is next, and which step
 //!
@@ -9,8 +15,14 @@
 //! command-line tools call the same functions.
 
 pub mod compile;
+pub mod data;
+pub mod disruption;
+pub mod explain;
 pub mod host;
+pub mod local;
 pub mod metadata;
 pub mod revision;
 pub mod rollout;
 pub mod selector;
+pub mod sources;
+pub mod trial;

@@ -13,7 +13,7 @@ use std::{
     },
 };
 
-use drover_catalog::{Digest, HostIdentity, RevisionRef, Sensitive};
+use drover_catalog::{Digest, HostIdentity, RevisionRef, SensitiveBytes};
 use drover_core::revision::{Content, Stored};
 use drover_crds::{AppliedReport, Assignment, FactsBrief, Host, condition, keys::NODE_CONFIG_LABEL};
 use k8s_openapi::{
@@ -92,7 +92,7 @@ struct State {
     hosts: HashMap<String, Arc<HostView>>,
     by_node: HashMap<NodeIdentity, BTreeSet<String>>,
     revisions: HashMap<RevisionRef, Revision>,
-    secrets: HashMap<RevisionRef, BTreeMap<String, Sensitive>>,
+    secrets: HashMap<RevisionRef, BTreeMap<String, SensitiveBytes>>,
     waiting: HashMap<NodeIdentity, watch::Sender<()>>,
     listed_hosts: HashSet<String>,
     listed_revisions: HashSet<RevisionRef>,
@@ -296,7 +296,8 @@ impl State {
             );
             return;
         };
-        if let Ok(stored) = serde_json::from_value::<Stored>(data.0) {
+        // One of a later release is read as far as this one knows it, which is not far enough.
+        if let Some(stored) = serde_json::from_value::<Stored>(data.0).ok().filter(Stored::is_known) {
             self.revisions.insert(revision.clone(), Revision::Half(stored));
             self.join(revision);
         } else {
@@ -309,18 +310,8 @@ impl State {
     }
 
     fn put_secret(&mut self, revision: &RevisionRef, object: Secret) {
-        let mut values = BTreeMap::new();
-        for (key, value) in object.data.unwrap_or_default() {
-            if let Ok(value) = String::from_utf8(value.0) {
-                values.insert(key, Sensitive::new(value));
-            } else {
-                tracing::error!(
-                    revision = revision.revision,
-                    key,
-                    "the Secret's value is not UTF-8, so no template can read it; encode it, for example in base64"
-                );
-            }
-        }
+        let data = object.data.unwrap_or_default().into_iter();
+        let values = data.map(|(key, value)| (key, SensitiveBytes::new(value.0))).collect();
         self.secrets.insert(revision.clone(), values);
         self.join(revision);
     }

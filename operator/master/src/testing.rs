@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, path::Path};
 
 use axum::http::{HeaderMap, HeaderValue, Request, Response, header::AUTHORIZATION};
 use drover_catalog::{Sensitive, TOKEN_AUDIENCE};
-use drover_core::revision::{Content, DataValue};
-use drover_crds::{Assignment, FactsBrief, Host, HostSpec, HostStatus, NodeRef, keys::NODE_CONFIG_LABEL};
+use drover_core::revision::{Content, Layer, Source};
+use drover_crds::{Assignment, DataFormat, FactsBrief, Host, HostSpec, HostStatus, NodeRef, keys::NODE_CONFIG_LABEL};
 use k8s_openapi::{
     ByteString,
     api::{apps::v1::ControllerRevision, core::v1::Secret},
@@ -51,7 +51,7 @@ pub(crate) fn with_facts(mut host: Host) -> Host {
 
 /// The Host with one revision assigned.
 pub(crate) fn assigned(mut host: Host, content: &Content, generation: i64) -> Host {
-    let revision = content.name(NODE_CONFIG).unwrap();
+    let revision = content.name(NODE_CONFIG, None).unwrap();
     *host.status.get_or_insert_with(HostStatus::default) = HostStatus {
         assigned: vec![Assignment { node_config: NODE_CONFIG.into(), revision }],
         assigned_generation: generation,
@@ -68,23 +68,24 @@ pub(crate) fn content(text: &str) -> Content {
 /// A revision with this template.
 pub(crate) fn from_template(template: &str) -> Content {
     let resources = json!([{"name": "motd", "file": {"path": "/etc/motd", "template": template}}]);
-    let value = DataValue { value: Sensitive::new(SECRET), secret: true };
+    let values = BTreeMap::from([("password".to_owned(), Sensitive::new(SECRET))]);
     Content {
         resources: serde_json::from_value(resources).unwrap(),
         interval_seconds: 60,
-        data: BTreeMap::from([("password".to_owned(), value)]),
+        layers: vec![Layer::new(Source::secret("door"), None, DataFormat::Text, values)],
+        ..Content::default()
     }
 }
 
 /// The objects that a revision is kept in.
 pub(crate) fn stored(content: &Content) -> (ControllerRevision, Secret) {
     let metadata = ObjectMeta {
-        name: Some(content.name(NODE_CONFIG).unwrap()),
+        name: Some(content.name(NODE_CONFIG, None).unwrap()),
         labels: Some(BTreeMap::from([(NODE_CONFIG_LABEL.to_owned(), NODE_CONFIG.to_owned())])),
         ..ObjectMeta::default()
     };
     let (kept, secrets) = content.store();
-    let data = secrets.into_iter().map(|(key, value)| (key, ByteString(value.expose().as_bytes().to_vec()))).collect();
+    let data = secrets.into_iter().map(|(key, value)| (key, ByteString(value.expose().to_vec()))).collect();
     (
         ControllerRevision {
             metadata: metadata.clone(),

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use drover_catalog::Sensitive;
+use drover_catalog::SensitiveBytes;
 use drover_core::{
-    revision::{Content, DataValue, Stored},
+    revision::{Content, Stored},
     selector,
+    sources::{self, Missing, Objects},
 };
-use drover_crds::{Host, NodeConfig, NodeConfigSpec, Rollout, keys};
+use drover_crds::{Host, NodeConfig, Rollout, keys};
 use k8s_openapi::api::{
     apps::v1::ControllerRevision,
     core::v1::{ConfigMap, Secret},
@@ -29,18 +30,14 @@ pub(crate) enum Error {
 
 /// Everything that is to be known of a NodeConfig.
 pub(super) struct Gathered {
-    pub(super) input: Input,
+    /// What the newest revision would consist of.
+    pub(super) input: Result<Content, Missing>,
     /// The machines that it is for, by name.
     pub(super) hosts: Vec<Host>,
+    /// All NodeConfigs, this one among them.
+    pub(super) configs: Vec<NodeConfig>,
     pub(super) rollouts: Vec<Rollout>,
     pub(super) revisions: Revisions,
-}
-
-/// What the newest revision would consist of.
-pub(super) enum Input {
-    Content(Content),
-    /// Something is not there; said in words.
-    Missing(String),
 }
 
 /// The revisions of all NodeConfigs that are kept.
@@ -53,6 +50,15 @@ impl Revisions {
     /// What a revision consists of.
     pub(super) fn content(&self, revision: &str) -> Option<&Content> {
         self.contents.get(revision)
+    }
+
+    /// The revision of a NodeConfig that has this content already, whatever scheme it was named by: the one that is
+    /// preferred, else the newest.
+    pub(super) fn same_as(&self, node_config: &str, content: &Content, preferred: Option<&str>) -> Option<String> {
+        let is_same = |name: &String| self.content(name).is_some_and(|kept| kept.is_same_as(content));
+        let mut names: Vec<String> = self.of(node_config).into_iter().map(ResourceExt::name_any).collect();
+        names.sort_by_key(|name| Some(name.as_str()) == preferred);
+        names.into_iter().rev().find(is_same)
     }
 
     /// The revisions of a NodeConfig, in the order in which they were made.
@@ -75,8 +81,11 @@ pub(super) async fn gather(context: &Context, config: &NodeConfig) -> Result<Gat
     hosts.sort_by_key(ResourceExt::name_any);
     let rollouts: Api<Rollout> = Api::namespaced(client.clone(), namespace);
     let rollouts = rollouts.list(&everything).await.map_err(|error| Error::List("Rollouts", error))?.items;
+    let configs: Api<NodeConfig> = Api::namespaced(client.clone(), namespace);
+    let configs = configs.list(&everything).await.map_err(|error| Error::List("NodeConfigs", error))?.items;
     let revisions = revisions(context).await?;
-    Ok(Gathered { input: input(context, config).await?, hosts, rollouts, revisions })
+    let input = sources::content(&config.spec, &objects(context, config).await?);
+    Ok(Gathered { input, hosts, configs, rollouts, revisions })
 }
 
 async fn revisions(context: &Context) -> Result<Revisions, Error> {
@@ -85,14 +94,11 @@ async fn revisions(context: &Context) -> Result<Revisions, Error> {
     let objects = objects.list(&labelled).await.map_err(|error| Error::List("ControllerRevisions", error))?.items;
     let secrets: Api<Secret> = Api::namespaced(context.client.clone(), &context.namespace);
     let secrets = secrets.list(&labelled).await.map_err(|error| Error::List("Secrets", error))?.items;
-    let values: BTreeMap<String, BTreeMap<String, Sensitive>> = secrets
+    let values: BTreeMap<String, BTreeMap<String, SensitiveBytes>> = secrets
         .into_iter()
         .map(|secret| {
             let data = secret.data.clone().unwrap_or_default();
-            let text = data
-                .into_iter()
-                .filter_map(|(key, value)| Some((key, Sensitive::new(String::from_utf8(value.0).ok()?))));
-            (secret.name_any(), text.collect())
+            (secret.name_any(), data.into_iter().map(|(key, value)| (key, SensitiveBytes::new(value.0))).collect())
         })
         .collect();
     let none = BTreeMap::new();
@@ -105,49 +111,19 @@ async fn revisions(context: &Context) -> Result<Revisions, Error> {
     Ok(Revisions { contents: contents.collect(), objects })
 }
 
-/// Merges the layers of data; later ones win.
-async fn input(context: &Context, config: &NodeConfig) -> Result<Input, Error> {
+/// The objects that a NodeConfig refers to, as far as they are there.
+async fn objects(context: &Context, config: &NodeConfig) -> Result<Objects, Error> {
     let maps: Api<ConfigMap> = Api::namespaced(context.client.clone(), &context.namespace);
     let secrets: Api<Secret> = Api::namespaced(context.client.clone(), &context.namespace);
-    let mut data = BTreeMap::new();
-    for source in &config.spec.data_from {
-        if let Some(reference) = &source.config_map_ref {
-            let name = &reference.name;
-            let map = maps.get_opt(name).await.map_err(|error| Error::ConfigMap(name.clone(), error))?;
-            let Some(map) = map else {
-                return Ok(Input::Missing(format!("dataFrom names ConfigMap {name}, which is not there")));
-            };
-            for (key, value) in map.data.unwrap_or_default() {
-                data.insert(key, DataValue { value: Sensitive::new(value), secret: false });
-            }
-        }
-        if let Some(reference) = &source.secret_ref {
-            let name = &reference.name;
-            let secret = secrets.get_opt(name).await.map_err(|error| Error::Secret(name.clone(), error))?;
-            let Some(secret) = secret else {
-                return Ok(Input::Missing(format!("dataFrom names Secret {name}, which is not there")));
-            };
-            for (key, value) in secret.data.unwrap_or_default() {
-                let Ok(value) = String::from_utf8(value.0) else {
-                    return Ok(Input::Missing(format!("key {key} of Secret {name} is not text (UTF-8)")));
-                };
-                data.insert(key, DataValue { value: Sensitive::new(value), secret: true });
-            }
-        }
+    let names = sources::names(&config.spec);
+    let mut objects = Objects::default();
+    for name in names.config_maps {
+        let map = maps.get_opt(&name).await.map_err(|error| Error::ConfigMap(name.clone(), error))?;
+        objects.config_maps.extend(map.map(|map| (name, map)));
     }
-    Ok(Input::Content(Content {
-        resources: config.spec.resources.clone(),
-        interval_seconds: config.spec.resolved_interval_seconds(),
-        data,
-    }))
-}
-
-/// The ConfigMaps that a NodeConfig names.
-pub(super) fn config_maps(spec: &NodeConfigSpec) -> impl Iterator<Item = &str> {
-    spec.data_from.iter().filter_map(|source| Some(source.config_map_ref.as_ref()?.name.as_str()))
-}
-
-/// The Secrets that a NodeConfig names.
-pub(super) fn secrets(spec: &NodeConfigSpec) -> impl Iterator<Item = &str> {
-    spec.data_from.iter().filter_map(|source| Some(source.secret_ref.as_ref()?.name.as_str()))
+    for name in names.secrets {
+        let secret = secrets.get_opt(&name).await.map_err(|error| Error::Secret(name.clone(), error))?;
+        objects.secrets.extend(secret.map(|secret| (name, secret)));
+    }
+    Ok(objects)
 }

@@ -48,7 +48,7 @@ pub(super) async fn keep(
     let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
     let (stored, secrets) = content.store();
     if !secrets.is_empty() {
-        let data = secrets.into_iter().map(|(key, value)| (key, ByteString(value.expose().as_bytes().to_vec())));
+        let data = secrets.into_iter().map(|(key, value)| (key, ByteString(value.expose().to_vec())));
         let secret = Secret {
             metadata: metadata.clone(),
             immutable: Some(true),

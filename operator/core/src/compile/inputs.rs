@@ -1,11 +1,18 @@
 //! What the lowering of a resource may ask for: rendered templates, and content that it refers to.
 
-use drover_catalog::{Facts, SensitiveBytes};
-use drover_crds::ContentSource;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::{CompileError, TemplateError};
+use drover_catalog::{Facts, Origin, SensitiveBytes};
+use drover_crds::{ContentSource, KeyRef};
 
-/// What the lowering of a resource may ask for.
+use super::{
+    CompileError, TemplateError,
+    template::{self, Templates},
+};
+use crate::revision::Source;
+
+/// What the lowering of a resource may ask for: rendered templates, and content that it refers to.
+#[allow(dead_code, reason = "not each release has a type that asks for each of these")]
 pub(super) trait Inputs {
     /// The text that a template makes.
     fn render(&mut self, template: &str) -> Result<String, TemplateError>;
@@ -15,4 +22,112 @@ pub(super) trait Inputs {
     fn mark_sensitive(&mut self);
     /// The machine's facts; `None` when a NodeConfig is checked without a host.
     fn facts(&self) -> Option<&Facts>;
+}
+
+/// The inputs of one resource on one machine. They note what was read.
+pub(super) struct OfHost<'a> {
+    resource: &'a str,
+    templates: &'a Templates,
+    references: &'a BTreeMap<ContentSource, SensitiveBytes>,
+    facts: &'a Facts,
+    read: Read,
+}
+
+/// What a resource read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Read {
+    /// Whether any of it is secret.
+    pub(super) secret: bool,
+    /// Where it came from.
+    pub(super) origins: BTreeSet<Origin>,
+}
+
+impl Read {
+    /// Notes what was read beside.
+    pub(super) fn add(&mut self, other: Self) {
+        self.secret |= other.secret;
+        self.origins.extend(other.origins);
+    }
+}
+
+impl<'a> OfHost<'a> {
+    pub(super) fn new(
+        resource: &'a str,
+        templates: &'a Templates,
+        references: &'a BTreeMap<ContentSource, SensitiveBytes>,
+        facts: &'a Facts,
+    ) -> Self {
+        Self { resource, templates, references, facts, read: Read::default() }
+    }
+
+    /// Whether anything that was read until now is secret.
+    pub(super) fn has_read_a_secret(&self) -> bool {
+        self.read.secret
+    }
+
+    /// What was read until now.
+    pub(super) fn into_read(self) -> Read {
+        self.read
+    }
+}
+
+impl Inputs for OfHost<'_> {
+    fn render(&mut self, template: &str) -> Result<String, TemplateError> {
+        let (text, read) = self.templates.render(template)?;
+        self.read.add(read);
+        Ok(text)
+    }
+
+    fn content(&mut self, source: &ContentSource) -> Result<SensitiveBytes, CompileError> {
+        let missing = || CompileError::MissingContent {
+            resource: self.resource.to_owned(),
+            wanted: describe(source).unwrap_or_else(|| "neither a ConfigMap nor a Secret".to_owned()),
+        };
+        let content = self.references.get(source).ok_or_else(missing)?;
+        let (from, KeyRef { name: _, key }) = referred(source).ok_or_else(missing)?;
+        self.read.secret |= from.is_secret();
+        self.read.origins.insert(Origin { key: format!("key {key}"), source: from.to_string() });
+        Ok(content.clone())
+    }
+
+    fn mark_sensitive(&mut self) {
+        self.read.secret = true;
+    }
+
+    fn facts(&self) -> Option<&Facts> {
+        Some(self.facts)
+    }
+}
+
+/// The inputs of a resource that is checked without a machine: templates are read and not rendered, and content is empty.
+pub(super) struct WithoutHost;
+
+impl Inputs for WithoutHost {
+    fn render(&mut self, template: &str) -> Result<String, TemplateError> {
+        template::check(template).map(|()| String::new())
+    }
+
+    fn content(&mut self, _: &ContentSource) -> Result<SensitiveBytes, CompileError> {
+        Ok(SensitiveBytes::default())
+    }
+
+    fn mark_sensitive(&mut self) {}
+
+    fn facts(&self) -> Option<&Facts> {
+        None
+    }
+}
+
+/// The object and the key that are referred to; `None` unless it is exactly one.
+pub(crate) fn referred(source: &ContentSource) -> Option<(Source, &KeyRef)> {
+    match (&source.config_map_key_ref, &source.secret_key_ref) {
+        (Some(reference), None) => Some((Source::config_map(&reference.name), reference)),
+        (None, Some(reference)) => Some((Source::secret(&reference.name), reference)),
+        _ => None,
+    }
+}
+
+/// `key tls.crt of Secret web`.
+fn describe(source: &ContentSource) -> Option<String> {
+    referred(source).map(|(from, KeyRef { name: _, key })| format!("key {key} of {from}"))
 }

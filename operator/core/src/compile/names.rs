@@ -15,6 +15,13 @@ impl fmt::Display for Hint {
     }
 }
 
+impl Hint {
+    /// `; did you mean ...?`, when one of the names is near.
+    pub(crate) fn near<'a>(wanted: &str, known: impl IntoIterator<Item = &'a str>) -> Self {
+        did_you_mean(wanted, known)
+    }
+}
+
 /// `; did you mean ...?`, when one of the names is near.
 pub(super) fn did_you_mean<'a>(wanted: &str, known: impl IntoIterator<Item = &'a str>) -> Hint {
     Hint(nearest(wanted, known).map(|name| format!("; did you mean `{name}`?")).unwrap_or_default())

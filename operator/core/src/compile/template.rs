@@ -7,7 +7,7 @@
 //! protect a master from mistakes.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     io,
 };
 
@@ -18,8 +18,12 @@ use minijinja::{
     value::{Serde, ValueKind},
 };
 
-use super::names::{self, Hint};
-use crate::revision::DataValue;
+use super::{
+    inputs::Read,
+    names::{self, Hint},
+    watched::Watched,
+};
+use crate::data::Data;
 
 /// Instructions that one template may run: some 100,000 turns of a loop.
 const FUEL: u64 = 1_000_000;
@@ -27,6 +31,16 @@ const FUEL: u64 = 1_000_000;
 const MAX_OUTPUT: usize = 1 << 20;
 /// Characters of a template that an error shows.
 const EXCERPT: usize = 80;
+/// Facts that agents show and templates do not know, each with all below it: with them, a catalog would be another one
+/// every minute.
+const VOLATILE: [&str; 6] = [
+    "facts.load_averages",
+    "facts.system_uptime",
+    "facts.memory.system.available_bytes",
+    "facts.memory.system.used_bytes",
+    "facts.memory.swap",
+    "facts.mountpoints",
+];
 
 /// Why a template gave no file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -57,6 +71,20 @@ pub enum TemplateError {
         /// What would be known.
         hint: Hint,
     },
+    /// It reads a fact that changes by itself.
+    #[error(
+        "its template reads `{name}`, which changes by itself, so it is no part of a catalog; use a fact that stays the same while the machine runs"
+    )]
+    Volatile {
+        /// The fact.
+        name: String,
+    },
+    /// A condition gives something else than true or false.
+    #[error("`when` gives {kind}; write a comparison, such as data.tier == 'web', which is true or false")]
+    NoCondition {
+        /// What it gives.
+        kind: String,
+    },
     /// It ran for too long.
     #[error("line {line} of its template: stopped after {FUEL} instructions; loop over less")]
     OutOfFuel {
@@ -82,43 +110,55 @@ pub enum TemplateError {
 pub(super) struct Templates {
     environment: Environment<'static>,
     context: Value,
+    data: Watched,
 }
 
 impl Templates {
     /// What templates may read: `facts`, `data` and `node`.
-    pub(super) fn new(
-        facts: &Facts,
-        data: &BTreeMap<String, DataValue>,
-        node_name: &str,
-        labels: &BTreeMap<String, String>,
-    ) -> Self {
-        let data: BTreeMap<&str, &str> = data.iter().map(|(key, v)| (key.as_str(), v.value.expose())).collect();
+    pub(super) fn new(facts: &Facts, data: &Data, node_name: &str, labels: &BTreeMap<String, String>) -> Self {
+        let data = Watched::new(data);
         let node = Value::from_pairs([("name", Value::from(node_name)), ("labels", Value::from(Serde(labels)))]);
-        let context = Value::from_pairs([
-            ("facts", Value::from(Serde(facts))),
-            ("data", Value::from(Serde(data))),
-            ("node", node),
-        ]);
-        Self { environment: environment(), context }
+        let context = Value::from_pairs([("facts", Value::from(Serde(facts))), ("data", data.value()), ("node", node)]);
+        Self { environment: environment(), context, data }
     }
 
-    /// The file that the template makes.
-    pub(super) fn render(&self, template: &str) -> Result<String, TemplateError> {
+    /// The file that the template makes, and what it read for that.
+    pub(super) fn render(&self, template: &str) -> Result<(String, Read), TemplateError> {
         // A template lives as long as its source, so the environment is borrowed for this one only; its filters are
         // shared by reference.
         let environment: Environment<'_> = self.environment.clone();
         let parsed = environment.template_from_str(template).map_err(|error| syntax_error(template, &error))?;
         let mut output = Bounded { bytes: Vec::new(), full: false };
+        self.data.read();
         match parsed.render_captured_to(self.context.clone(), &mut output) {
             Ok(_) => {}
             Err(_) if output.full => return Err(TemplateError::TooLarge),
             Err(error) => return Err(self.explain(template, &error)),
         }
-        String::from_utf8(output.bytes).map_err(|_| TemplateError::Failed {
+        let text = String::from_utf8(output.bytes).map_err(|_| TemplateError::Failed {
             line: 1,
             what: "the result is not UTF-8".into(),
             excerpt: String::new(),
-        })
+        })?;
+        Ok((text, self.data.read()))
+    }
+
+    /// Whether the expression is true, and what it read for that.
+    pub(super) fn holds(&self, expression: &str) -> Result<(bool, Read), TemplateError> {
+        let environment: Environment<'_> = self.environment.clone();
+        let parsed = environment.compile_expression(expression).map_err(|error| syntax_error(expression, &error))?;
+        self.data.read();
+        let value = parsed.eval(self.context.clone()).map_err(|error| self.explain(expression, &error))?;
+        match bool::try_from(value.clone()) {
+            Ok(holds) if value.kind() == ValueKind::Bool => Ok((holds, self.data.read())),
+            // An expression that is one name gives what is not there as undefined, and no error.
+            _ if value.is_undefined() => Err(TemplateError::UnknownName {
+                line: 1,
+                hint: self.hint(expression.trim()),
+                name: shorten(expression),
+            }),
+            _ => Err(TemplateError::NoCondition { kind: format!("a {}", value.kind()) }),
+        }
     }
 
     fn explain(&self, template: &str, error: &Error) -> TemplateError {
@@ -127,6 +167,12 @@ impl Templates {
             return TemplateError::OutOfFuel { line };
         }
         if let Some(name) = undefined_name(template, error) {
+            // What is missing may be above the fact: `facts.memory.system` of `facts.memory.system.available_bytes`.
+            let above = |fact: &&&str| fact.starts_with(&format!("{name}.")) && template.contains(**fact);
+            let below = VOLATILE.iter().find(above).map(|fact| (*fact).to_owned());
+            if let Some(name) = volatile(&name).or(below) {
+                return TemplateError::Volatile { name };
+            }
             return TemplateError::UnknownName { line, hint: self.hint(&name), name };
         }
         let source = error.range().and_then(|range| template.get(range)).unwrap_or_default();
@@ -139,6 +185,10 @@ impl Templates {
         let (parent, last) = name.rsplit_once(['.', '[']).unwrap_or(("", name));
         let last = last.trim_matches(['"', ']', '\'']);
         let mut value = self.context.clone();
+        // The keys of a map that came from a Secret are as secret as its values.
+        if parent.strip_prefix("data.").is_some_and(|below| self.data.is_secret(below)) {
+            return Hint::default();
+        }
         for segment in parent.split('.').filter(|segment| !segment.is_empty()) {
             match value.get_attr(segment) {
                 Ok(inner) if !inner.is_undefined() => value = inner,
@@ -158,19 +208,47 @@ impl Templates {
     }
 }
 
-/// What can be said of a template without a host: its syntax, and that it starts from known names.
+/// What can be said of a template without a host: its syntax, that it starts from known names, and that none of them is of
+/// what changes by itself.
 pub(super) fn check(template: &str) -> Result<(), TemplateError> {
     let environment = environment();
     let parsed = environment.template_from_str(template).map_err(|error| syntax_error(template, &error))?;
+    check_names(&environment, parsed.undeclared_variables(false), parsed.undeclared_variables(true))
+}
+
+/// As [`check`], of an expression.
+pub(super) fn check_expression(expression: &str) -> Result<(), TemplateError> {
+    let environment = environment();
+    let parsed = environment.compile_expression(expression).map_err(|error| syntax_error(expression, &error))?;
+    check_names(&environment, parsed.undeclared_variables(false), parsed.undeclared_variables(true))
+}
+
+fn check_names(
+    environment: &Environment<'_>,
+    names: HashSet<String>,
+    paths: HashSet<String>,
+) -> Result<(), TemplateError> {
     let roots: Vec<String> = ["data", "facts", "node"].map(str::to_owned).into();
     let known: BTreeSet<&str> =
         environment.globals().map(|(name, _)| name).chain(roots.iter().map(String::as_str)).collect();
-    let unknown: BTreeSet<String> =
-        parsed.undeclared_variables(false).into_iter().filter(|name| !known.contains(name.as_str())).collect();
-    match unknown.into_iter().next() {
-        Some(name) => Err(TemplateError::UnknownRoot { hint: names::known_in("a template", &name, &roots), name }),
+    let unknown: BTreeSet<String> = names.into_iter().filter(|name| !known.contains(name.as_str())).collect();
+    if let Some(name) = unknown.into_iter().next() {
+        return Err(TemplateError::UnknownRoot { hint: names::known_in("a template", &name, &roots), name });
+    }
+    let paths: BTreeSet<String> = paths.into_iter().collect();
+    match paths.iter().find_map(|path| volatile(path)) {
+        Some(name) => Err(TemplateError::Volatile { name }),
         None => Ok(()),
     }
+}
+
+/// The fact that changes by itself, if this is one or a part of one.
+fn volatile(path: &str) -> Option<String> {
+    let within = |fact: &str| {
+        let rest = path.strip_prefix(fact)?.as_bytes().first();
+        matches!(rest, None | Some(b'.' | b'[')).then(|| shorten(path))
+    };
+    VOLATILE.into_iter().find_map(within)
 }
 
 fn environment() -> Environment<'static> {
@@ -249,28 +327,47 @@ impl io::Write for &mut Bounded {
 #[cfg(test)]
 mod tests {
     use drover_catalog::{Os, Sensitive};
+    use drover_crds::DataFormat;
     use expect_test::{Expect, expect};
 
     use super::*;
+    use crate::{
+        data,
+        revision::{Layer, Source},
+    };
 
     /// Stands in the data of every test; no error may show it.
     const SECRET: &str = "hunter2";
 
     fn templates() -> Templates {
         let facts = Facts { os: Os { id: "debian".into(), ..Os::default() }, ..Facts::default() };
-        let value = |value: &str, secret| DataValue { value: Sensitive::new(value), secret };
-        let data = BTreeMap::from([
-            ("greeting".to_owned(), value("moo & low", false)),
-            ("password".to_owned(), value(SECRET, true)),
-            ("trap".to_owned(), value("`hunter2` is undefined", true)),
-            ("big".to_owned(), value(&"x".repeat(1 << 19), false)),
-        ]);
+        let layer = |source, format, values: &[(&str, &str)]| {
+            let values = values.iter().map(|(key, value)| ((*key).to_owned(), Sensitive::new(*value))).collect();
+            Layer::new(source, None, format, values)
+        };
+        let big = "x".repeat(1 << 19);
+        let plain = [("greeting", "moo & low"), ("big", big.as_str())];
+        let secret = [("password", SECRET), ("trap", "`hunter2` is undefined")];
+        let data = data::merge(
+            &[
+                layer(Source::config_map("herd"), DataFormat::Text, &plain),
+                layer(Source::secret("door"), DataFormat::Text, &secret),
+                layer(Source::config_map("lists"), DataFormat::Yaml, &[("users", "[{name: ann}, {name: bob}]")]),
+                layer(Source::secret("keys"), DataFormat::Yaml, &[("keys", "{hunter2: {hunter2: x}}")]),
+            ],
+            &BTreeMap::new(),
+        )
+        .unwrap();
         let labels = BTreeMap::from([("example.com/rack".to_owned(), "r1".to_owned())]);
         Templates::new(&facts, &data, "node-1", &labels)
     }
 
+    fn rendered(template: &str) -> Result<String, TemplateError> {
+        templates().render(template).map(|(text, _)| text)
+    }
+
     fn render(template: &str, expected: &Expect) {
-        let actual = match templates().render(template) {
+        let actual = match rendered(template) {
             Ok(text) => text,
             Err(error) => {
                 assert!(!error.to_string().contains(SECRET), "{error}");
@@ -285,8 +382,9 @@ mod tests {
     fn renders_what_is_known_and_keeps_white_space() {
         render("{{ facts.os.id }} {{ data.greeting }}\n\n", &expect!["debian moo & low\n\n"]);
         render("{{ node.name }} {{ node.labels['example.com/rack'] }}", &expect!["node-1 r1"]);
-        assert_eq!(templates().render("{% if true %}\nx\n{% endif %}\n").unwrap(), "\nx\n\n");
+        assert_eq!(rendered("{% if true %}\nx\n{% endif %}\n").unwrap(), "\nx\n\n");
         render("{{ data.nothing | default('none') }}", &expect!["none"]);
+        render("{% for user in data.users %}{{ user.name }} {% endfor %}", &expect!["ann bob "]);
         render("{% for name in ['a', 'b'] %}{{ loop.index }}{{ name }} {% endfor %}", &expect!["1a 2b "]);
     }
 
@@ -307,12 +405,14 @@ mod tests {
         render(
             "{{ data.pasword }}",
             &expect![
-                "line 1 of its template: `data.pasword` is not known; did you mean `password`? data has: big, greeting, password, trap"
+                "line 1 of its template: `data.pasword` is not known; did you mean `password`? data has: big, greeting, keys, password, trap, users"
             ],
         );
         render(
             "{{ data['x-y'] }}",
-            &expect!["line 1 of its template: `data['x-y']` is not known; data has: big, greeting, password, trap"],
+            &expect![
+                "line 1 of its template: `data['x-y']` is not known; data has: big, greeting, keys, password, trap, users"
+            ],
         );
         render(
             "{{ fact.os }}",
@@ -322,19 +422,27 @@ mod tests {
         );
         render(
             "{% if data.x %}{% endif %}",
-            &expect!["line 1 of its template: `data.x` is not known; data has: big, greeting, password, trap"],
+            &expect![
+                "line 1 of its template: `data.x` is not known; data has: big, greeting, keys, password, trap, users"
+            ],
         );
         render(
             "{{ data.x + 1 }}",
-            &expect!["line 1 of its template: `data.x` is not known; data has: big, greeting, password, trap"],
+            &expect![
+                "line 1 of its template: `data.x` is not known; data has: big, greeting, keys, password, trap, users"
+            ],
         );
         render(
             "{{ data.x | upper }}",
-            &expect!["line 1 of its template: `data.x` is not known; data has: big, greeting, password, trap"],
+            &expect![
+                "line 1 of its template: `data.x` is not known; data has: big, greeting, keys, password, trap, users"
+            ],
         );
         render(
             "{% for x in data.list %}{% endfor %}",
-            &expect!["line 1 of its template: `data.list` is not known; data has: big, greeting, password, trap"],
+            &expect![
+                "line 1 of its template: `data.list` is not known; data has: big, greeting, keys, password, trap, users"
+            ],
         );
         render(
             "{{ node.labels.zone }}",
@@ -355,6 +463,7 @@ mod tests {
         );
         render("{{ data.password() }}", &expect!["line 1 of its template: invalid operation in `.password()`"]);
         render("{{ data[data.password] }}", &expect!["line 1 of its template: `data[...]` is not known"]);
+        render("{{ data.keys.x }}", &expect!["line 1 of its template: `data.keys.x` is not known"]);
         render("{{ data.password.x }}", &expect!["line 1 of its template: `data.password.x` is not known"]);
         render("{{ dict(**{data.password: 1}).y.z }}", &expect!["line 1 of its template: `(...).y` is not known"]);
         render(

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
-use crate::revision::DataValue;
+use crate::revision::{Layer, Source};
 
 fn subject() -> Subject {
     Subject {
@@ -22,11 +22,20 @@ fn resources(list: serde_json::Value) -> Vec<NodeConfigResource> {
 }
 
 fn content(interval_seconds: u32, list: serde_json::Value) -> Content {
-    Content { resources: resources(list), interval_seconds, data: BTreeMap::new() }
+    Content { resources: resources(list), interval_seconds, ..Content::default() }
+}
+
+fn layer(source: Source, format: drover_crds::DataFormat, values: &[(&str, &str)]) -> Layer {
+    let values = values.iter().map(|(key, value)| ((*key).to_owned(), Sensitive::new(*value))).collect();
+    Layer::new(source, None, format, values)
+}
+
+fn checked(list: serde_json::Value) -> Result<BTreeMap<String, Disruption>, CompileError> {
+    check(&content(60, list))
 }
 
 fn revision(node_config: &str, content: &Content) -> RevisionRef {
-    RevisionRef { node_config: node_config.into(), revision: content.name(node_config).unwrap() }
+    RevisionRef { node_config: node_config.into(), revision: content.name(node_config, None).unwrap() }
 }
 
 fn compiled(contents: &[(&str, Content)]) -> Result<Catalog, CompileError> {
@@ -52,9 +61,9 @@ fn a_catalog_names_its_host_its_revisions_and_its_resources() {
     let lines: Vec<String> = catalog.resources.iter().map(|r| serde_json::to_string(r).unwrap()).collect();
     expect![[r#"
         {"id":"a/config","type":"file","parts":[{"part":"file","spec":{"path":"/etc/motd","content":"moo","mode":420,"owner":"root","group":"root"}}],"drift":"Correct","disruption":"None","sensitive":false}
-        {"id":"web/package","type":"package","parts":[{"part":"package","spec":{"package":"package","state":"Present","version":null,"held":null,"allow_downgrade":false}}],"drift":"Correct","disruption":"None","sensitive":false}
-        {"id":"web/config","type":"file","parts":[{"part":"file","spec":{"path":"/etc/web","content":"zone a of node-1\n","mode":420,"owner":"root","group":"root"}}],"require":["web/package"],"notify":["web/service"],"drift":"Correct","disruption":"None","sensitive":false}
-        {"id":"web/service","type":"service","parts":[{"part":"service","spec":{"unit":"web.service","state":"Running","enabled":null,"masked":null,"reload_on_notify":false}}],"drift":"Correct","disruption":"None","sensitive":false}"#]]
+        {"id":"web/package","type":"package","parts":[{"part":"package","spec":{"package":"package","state":"Present","version":null,"held":null,"allow_downgrade":false}}],"drift":"Correct","disruption":"Restart","sensitive":false}
+        {"id":"web/config","type":"file","parts":[{"part":"file","spec":{"path":"/etc/web","content":"zone a of node-1\n","mode":420,"owner":"root","group":"root"}}],"require":["web/package"],"notify":["web/service"],"drift":"Correct","disruption":"Restart","sensitive":false}
+        {"id":"web/service","type":"service","parts":[{"part":"service","spec":{"unit":"web.service","state":"Running","enabled":null,"masked":null,"reload_on_notify":false}}],"drift":"Correct","disruption":"Restart","sensitive":false}"#]]
     .assert_eq(&lines.join("\n"));
 }
 
@@ -82,22 +91,21 @@ fn two_claims_on_one_thing_name_both_sides() {
             resource["name"] = json!(name);
             resource
         };
-        let both = resources(json!([named("a", a), named("b", b)]));
-        let error = check(&both).unwrap_err().to_string();
+        let error = checked(json!([named("a", a), named("b", b)])).unwrap_err().to_string();
         assert!(error.starts_with("b: ") && error.contains(" is a's already"), "{error}");
     }
     let commands = json!([
         {"name": "a", "exec": {"command": ["true"], "refreshOnly": true}},
         {"name": "b", "exec": {"command": ["true"], "refreshOnly": true}},
     ]);
-    check(&resources(commands)).unwrap();
+    checked(commands).unwrap();
 }
 
 #[test]
 fn parts_of_things_get_along_and_equal_directories_too() {
     let drop_in = |name: &str| json!({"name": name, "systemdDropIn": {"unit": "x.service", "content": ""}});
     let entry = |name: &str| json!({"name": name, "hostsEntry": {"ip": "10.0.0.1", "names": [name]}});
-    check(&resources(json!([drop_in("a"), drop_in("b"), entry("c"), entry("d")]))).unwrap();
+    checked(json!([drop_in("a"), drop_in("b"), entry("c"), entry("d")])).unwrap();
     for (other, told) in [
         (json!({"name": "z", "file": {"path": "/etc/hosts", "content": ""}}), "z: path:/etc/hosts is c's already"),
         (
@@ -113,7 +121,7 @@ fn parts_of_things_get_along_and_equal_directories_too() {
             "z: path:/etc/systemd/system/x.service.d/a.conf is a's already",
         ),
     ] {
-        let error = check(&resources(json!([drop_in("a"), entry("c"), other]))).unwrap_err().to_string();
+        let error = checked(json!([drop_in("a"), entry("c"), other])).unwrap_err().to_string();
         assert!(error.starts_with(told), "{error}");
     }
 }
@@ -163,7 +171,8 @@ fn the_samples_compile() {
             let spec: drover_crds::NodeConfigSpec = serde_json::from_value(document["spec"].clone()).unwrap();
             // What is misspelt would be lost on the way.
             assert_eq!(serde_json::to_value(&spec).unwrap(), document["spec"], "{}", path.display());
-            check(&spec.resources).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+            let content = Content { resources: spec.resources, ..Content::default() };
+            check(&content).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
             found.push(document["metadata"]["name"].as_str().unwrap().to_owned());
         }
     }
@@ -202,18 +211,20 @@ fn what_no_host_could_apply_is_found_without_one() {
         (json!([{"name": "a", "file": {"path": "/x", "template": "{{ x }}"}}]), "a: its template reads `x`"),
         (json!([{"name": "a"}]), "a: a resource has exactly one type"),
     ] {
-        let error = check(&resources(list)).unwrap_err().to_string();
+        let error = checked(list).unwrap_err().to_string();
         assert!(error.starts_with(told), "{error}");
     }
     let needs_a_host = json!([{"name": "a", "file": {"path": "/x", "template": "{{ data.x }}{{ facts.os.id }}"}}]);
-    check(&resources(needs_a_host)).unwrap();
+    checked(needs_a_host).unwrap();
 }
 
 #[test]
 fn no_error_shows_a_secret() {
     const SECRET: &str = "hunter2";
-    let value = DataValue { value: Sensitive::new(SECRET), secret: true };
-    let data = BTreeMap::from([("password".to_owned(), value)]);
+    let layers = vec![
+        layer(Source::secret("door"), drover_crds::DataFormat::Text, &[("password", SECRET)]),
+        layer(Source::secret("tree"), drover_crds::DataFormat::Yaml, &[("tree", "{hunter2: {hunter2: 1}}")]),
+    ];
     for template in [
         "{{ data.password }}{{ data.nothing }}",
         "{{ data.password + 1 }}",
@@ -230,17 +241,233 @@ fn no_error_shows_a_secret() {
         "{% for x in data %}{{ x[data.password] }}{% endfor %}",
         "{% set facts = data.password %}{{ facts.nothing.x }}",
         "{{ namespace(x=data.password).y.z }}",
+        "{{ data.tree.x }}",
+        "{{ data.tree['x'].y }}",
         "{{ data.password | round(data.password) }}",
         "{{ 'x' | replace(data.password) }}",
         "{{ data.password | tojson | fromjson }}",
         "{% for i in range(99999) %}{% for j in range(99) %}{{ data.password }}{% endfor %}{% endfor %}",
     ] {
-        let resources = resources(json!([{"name": "a", "file": {"path": "/x", "template": template}}]));
-        let content = Content { resources, interval_seconds: 60, data: data.clone() };
+        let list = json!([{"name": "a", "file": {"path": "/x", "template": template}}]);
+        let content = Content { layers: layers.clone(), ..content(60, list) };
         let error = compiled(&[("base", content)]).expect_err(template);
         let shown = format!("{error} {error:?} {error:#?}");
         assert!(shown.contains("base/a") && !shown.contains(SECRET), "{template}: {shown}");
     }
+    let file = |name: &str, path: &str| json!({"name": name, "render": true, "file": {"path": path, "content": ""}});
+    for list in [
+        json!([{"name": "a", "when": "data.password", "package": {}}]),
+        json!([{"name": "a", "when": "data.password / 2", "package": {}}]),
+        json!([{"name": "a", "when": "data.tree.x == 1", "package": {}}]),
+        json!([{"name": "a", "render": true, "file": {"path": "/x", "content": "", "mode": "{{ data.password }}"}}]),
+        json!([{"name": "a", "render": true, "service": {"unit": "x", "state": "Running", "onNotify": "Reload"}},
+            {"name": "b", "render": true, "package": {"package": "{{ data.password }}x", "ensure": "Present"}},
+            {"name": "c", "render": true, "package": {"package": "{{ data.password }}x"}}]),
+        json!([file("a", "/{{ data.password }}"), file("b", "/{{ data.password }}")]),
+    ] {
+        let content = Content { layers: layers.clone(), ..content(60, list.clone()) };
+        let error = compiled(&[("base", content)]).expect_err(&list.to_string());
+        let shown = format!("{error} {error:?} {error:#?}");
+        assert!(shown.contains("base/") && !shown.contains(SECRET), "{list}: {shown}");
+    }
+}
+
+#[test]
+fn what_reads_a_secret_is_sensitive_and_says_where_from() {
+    use drover_crds::DataFormat::{Text, Yaml};
+    let layers = vec![
+        layer(Source::config_map("herd"), Text, &[("owner", "us")]),
+        layer(Source::config_map("site"), Yaml, &[("db", "{host: h}")]),
+        layer(Source::secret("door"), Yaml, &[("db", "{password: hunter2}")]),
+    ];
+    let herd = "data.owner < ConfigMap herd";
+    let db = "data.db < ConfigMap site, data.db < Secret door";
+    for (template, sensitive, origins) in [
+        ("plain", false, ""),
+        ("{{ data.owner }}", false, herd),
+        ("{{ data['owner'] }}", false, herd),
+        ("{{ data.db.host }}", true, db),
+        ("{{ data.nothing | default('') }}", false, ""),
+        ("{% set data = data %}{{ data.db }}", true, db),
+        ("{% with data = data %}{{ data.db }}{% endwith %}", true, db),
+        ("{% filter replace('x', data.db | tojson) %}x{% endfilter %}", true, db),
+        ("{% for key in data %}{{ data[key] }}{% endfor %}", true, "*"),
+        ("{{ data | tojson }}", true, "*"),
+        ("{{ data }}", true, "*"),
+        ("{% for k, v in data | items %}{{ v }}{% endfor %}", true, "*"),
+        ("{{ data | dictsort }}", true, "*"),
+        ("{% if data == {} %}{% endif %}", false, ""),
+    ] {
+        let list = json!([
+            {"name": "by-template", "file": {"path": "/a", "template": template}},
+            {"name": "by-render", "render": true, "file": {"path": "/b", "content": template}},
+        ]);
+        let catalog = compiled(&[("base", Content { layers: layers.clone(), ..content(60, list) })]);
+        let catalog = catalog.unwrap_or_else(|error| panic!("{template}: {error}"));
+        for resource in &catalog.resources {
+            let told: Vec<String> = resource.origins.iter().map(|o| format!("{} < {}", o.key, o.source)).collect();
+            let all = format!("{db}, {herd}");
+            let wanted = if origins == "*" { all.as_str() } else { origins };
+            assert_eq!(
+                (resource.sensitive, told.join(", ").as_str()),
+                (sensitive, wanted),
+                "{template} {}",
+                resource.id
+            );
+        }
+    }
+    let said = json!([{"name": "a", "sensitive": true, "file": {"path": "/a", "content": "x"}}]);
+    assert!(compiled(&[("base", content(60, said))]).unwrap().resources[0].sensitive);
+    let condition = json!([{"name": "a", "when": "data.db.host == 'h'", "file": {"path": "/a", "content": "x"}}]);
+    let catalog = compiled(&[("base", Content { layers, ..content(60, condition) })]).unwrap();
+    assert!(catalog.resources[0].sensitive, "that it is there says something of the secret");
+}
+
+#[test]
+fn content_that_is_referred_to_is_part_of_the_revision() {
+    let source = |kind: &str, name: &str| -> drover_crds::ContentSource {
+        serde_json::from_value(json!({kind: {"name": name, "key": "k"}})).unwrap()
+    };
+    let references = BTreeMap::from([
+        (source("configMapKeyRef", "m"), drover_catalog::SensitiveBytes::new(&[0xff][..])),
+        (source("secretKeyRef", "s"), drover_catalog::SensitiveBytes::new("hunter2")),
+    ]);
+    let subject = subject();
+    let templates = Templates::new(&subject.facts, &crate::data::Data::default(), "node-1", &subject.labels);
+    let read = |source: &drover_crds::ContentSource| {
+        let mut inputs = OfHost::new("base/a", &templates, &references, &subject.facts);
+        inputs.content(source).map(|content| {
+            let read = inputs.into_read();
+            let origin = read.origins.first().map(|o| format!("{} < {}", o.key, o.source)).unwrap_or_default();
+            (content.expose().to_vec(), read.secret, origin)
+        })
+    };
+    let (content, secret, origin) = read(&source("configMapKeyRef", "m")).unwrap();
+    assert_eq!((content, secret, origin.as_str()), (vec![0xff], false, "key k < ConfigMap m"));
+    let (content, secret, origin) = read(&source("secretKeyRef", "s")).unwrap();
+    assert_eq!((content, secret, origin.as_str()), (b"hunter2".to_vec(), true, "key k < Secret s"));
+    let error = read(&source("secretKeyRef", "other")).unwrap_err().to_string();
+    assert!(error.starts_with("base/a: key k of Secret other is not part of the revision"), "{error}");
+}
+
+#[test]
+fn a_condition_takes_a_resource_and_the_references_to_it_away() {
+    let list = json!([
+        {"name": "there", "when": "facts.os.family == ''", "package": {}, "notify": ["gone", "last"]},
+        {"name": "gone", "when": "facts.os.family == 'debian'", "package": {}},
+        {"name": "last", "service": {"unit": "x", "enabled": true}, "require": ["gone", "there"]},
+    ]);
+    let catalog = compiled(&[("base", content(60, list))]).unwrap();
+    let told: Vec<String> =
+        catalog.resources.iter().map(|r| format!("{} {:?} {:?}", r.id, r.require, r.notify)).collect();
+    expect![[r#"
+        base/there [] [ResourceId("base/last")]
+        base/last [ResourceId("base/there")] []"#]]
+    .assert_eq(&told.join("\n"));
+    for (condition, told) in [
+        (
+            "'true'",
+            "base/a: `when` gives a string; write a comparison, such as data.tier == 'web', which is true or false",
+        ),
+        ("1", "base/a: `when` gives a number;"),
+        (
+            "facts.os.famly == 'debian'",
+            "base/a: line 1 of its template: `facts.os.famly` is not known; did you mean `family`?",
+        ),
+        ("data.x", "base/a: line 1 of its template: `data.x` is not known; data is empty"),
+        ("facts.load_averages['1m'] < 1", "base/a: its template reads `facts.load_averages"),
+        ("range(99999) | list | length == 1 and", "base/a: line 1 of its template: unexpected end of input"),
+    ] {
+        let list = json!([{"name": "a", "when": condition, "package": {}}]);
+        let error = compiled(&[("base", content(60, list))]).expect_err(condition).to_string();
+        assert!(error.starts_with(told), "{condition}: {error}");
+    }
+}
+
+#[test]
+fn what_changes_by_itself_is_no_part_of_a_catalog() {
+    for path in ["facts.load_averages", "facts.memory.system.available_bytes", "facts.system_uptime.days"] {
+        let list = json!([{"name": "a", "file": {"path": "/x", "template": format!("{{{{ {path} }}}}")}}]);
+        for error in [checked(list.clone()).unwrap_err(), compiled(&[("base", content(60, list))]).unwrap_err()] {
+            let error = error.to_string();
+            assert!(error.contains("changes by itself, so it is no part of a catalog"), "{path}: {error}");
+        }
+    }
+    checked(json!([{"name": "a", "file": {"path": "/x", "template": "{{ facts.load_averages_of_old }}"}}])).unwrap();
+}
+
+#[test]
+fn render_makes_templates_of_all_strings_of_a_type() {
+    let list = json!([
+        {"name": "a", "render": true, "file": {"path": "/etc/{{ node.name }}", "content": "{{ 1 + 1 }}", "owner": "{{ data.owner }}"}},
+        {"name": "b", "render": true, "exec": {"command": ["echo", "{{ node.labels.zone }}"], "refreshOnly": true, "environment": {"A": "{{ 1 }}"}}},
+        {"name": "c", "file": {"path": "/etc/{{ x }}", "content": "{{"}},
+        {"name": "d", "render": true, "file": {"path": "/d", "template": "{% raw %}{{ x }}{% endraw %}"}},
+    ]);
+    let layers = vec![layer(Source::config_map("herd"), drover_crds::DataFormat::Text, &[("owner", "ann")])];
+    let catalog = compiled(&[("base", Content { layers, ..content(60, list) })]).unwrap();
+    let told: Vec<String> = catalog.resources.iter().map(|r| serde_json::to_string(&r.parts).unwrap()).collect();
+    for (number, wanted) in [
+        (0, r#""path":"/etc/node-1","content":"2","mode":420,"owner":"ann""#),
+        (1, r#""argv":["echo","a"]"#),
+        (1, r#""environment":{"A":"1"}"#),
+        (2, r#""path":"/etc/{{ x }}","content":"{{""#),
+        (3, r#""content":"{{ x }}""#),
+    ] {
+        assert!(told[number].contains(wanted), "{wanted}: {told:?}");
+    }
+    let bad = json!([{"name": "a", "render": true, "file": {"path": "/{{ fact.x }}", "content": ""}}]);
+    assert!(checked(bad).unwrap_err().to_string().starts_with("a: its template reads `fact`"));
+    let untouched =
+        json!({"name": "a", "render": true, "file": {"path": "/x", "contentFrom": {"secretKeyRef": {"name": "{{"}}}});
+    let mut seen = Vec::new();
+    let mut note = |text: &mut String| {
+        seen.push(text.clone());
+        Ok(())
+    };
+    render::each_string(&mut untouched.clone(), &mut note).unwrap();
+    assert_eq!(seen, ["/x"]);
+}
+
+#[test]
+fn a_higher_priority_comes_first_and_revisions_stay_in_the_order_of_their_names() {
+    let with = |name: &str, priority: i32| {
+        let list = json!([{"name": "x", "file": {"path": format!("/{name}"), "content": ""}}]);
+        Content { priority, ..content(60, list) }
+    };
+    let catalog =
+        compiled(&[("a", with("a", 0)), ("b", with("b", 5)), ("c", with("c", 0)), ("d", with("d", -1))]).unwrap();
+    let order: Vec<&str> = catalog.resources.iter().map(|resource| resource.id.node_config()).collect();
+    assert_eq!(order, ["b", "a", "c", "d"]);
+    assert_eq!(catalog.revisions.iter().map(|r| r.node_config.as_str()).collect::<Vec<_>>(), ["a", "b", "c", "d"]);
+}
+
+#[test]
+fn drift_is_that_of_the_resource_else_of_the_node_config() {
+    let list = json!([{"name": "a", "package": {}}, {"name": "b", "drift": "Ignore", "package": {}}]);
+    let content = Content { drift: drover_crds::DriftMode::Report, ..content(60, list) };
+    let catalog = compiled(&[("base", content)]).unwrap();
+    assert_eq!(catalog.resources.iter().map(|r| r.drift).collect::<Vec<_>>(), [DriftMode::Report, DriftMode::Ignore]);
+}
+
+#[test]
+fn a_conflict_has_two_sides() {
+    let file = || content(60, json!([{"name": "f", "file": {"path": "/srv/x", "content": ""}}]));
+    let error = compiled(&[("web", file()), ("base", file())]).unwrap_err();
+    assert_eq!(error.conflict("web"), Some(("base", "path:/srv/x")));
+    assert_eq!(error.conflict("base"), Some(("web", "path:/srv/x")));
+    assert_eq!(error.conflict("other"), None);
+    let twice = json!([{"name": "a", "package": {"package": "x1"}}, {"name": "b", "package": {"package": "x1"}}]);
+    assert_eq!(compiled(&[("web", content(60, twice))]).unwrap_err().conflict("web"), None);
+}
+
+#[test]
+fn data_that_is_no_yaml_names_its_node_config() {
+    let layers = vec![layer(Source::config_map("herd"), drover_crds::DataFormat::Yaml, &[("k", "{")])];
+    let bad = Content { layers, ..content(60, json!([])) };
+    assert!(check(&bad).unwrap_err().to_string().starts_with("dataFrom: key k of ConfigMap herd is no YAML"));
+    let error = compiled(&[("base", bad)]).unwrap_err().to_string();
+    assert!(error.starts_with("NodeConfig base: key k of ConfigMap herd is no YAML"), "{error}");
 }
 
 proptest! {

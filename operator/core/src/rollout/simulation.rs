@@ -87,8 +87,10 @@ impl World {
             NodeConfigSpec {
                 host_selector: None,
                 resources: vec![],
+                priority: None,
                 data_from: vec![],
                 drift: None,
+                disruption: None,
                 revision_history_limit: None,
             },
         );

@@ -95,6 +95,11 @@ impl<'a> Kind<'a> {
             before: _,
             notify: _,
             notify_at_end: _,
+            when: _,
+            render: _,
+            drift: _,
+            disruption: _,
+            sensitive: _,
         } = resource;
         let given = [
             file.as_ref().map(Self::File),

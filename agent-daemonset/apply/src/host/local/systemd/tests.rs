@@ -266,9 +266,7 @@ async fn a_failed_reload_is_an_error() {
 
 #[tokio::test]
 async fn a_reboot_is_an_orderly_one_with_logind_and_without() {
-    for (without_login, call) in
-        [(false, "logind reboot false"), (true, "start reboot.target replace-irreversibly")]
-    {
+    for (without_login, call) in [(false, "logind reboot false"), (true, "start reboot.target replace-irreversibly")] {
         let script = Script { without_login, ..script("active", "success", "done") };
         let (systemd, shared, _server) = systemd(script).await;
         systemd.reboot().await.unwrap();

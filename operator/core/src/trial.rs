@@ -1,0 +1,244 @@
+//! A NodeConfig's newest content, tried out on each machine that it is for, before it may become a revision: whether it
+//! compiles beside what the machine has, who claims the same things, and what it would cost.
+
+use std::collections::BTreeMap;
+
+use drover_catalog::{Catalog, Disruption, HostIdentity, RevisionRef};
+use drover_crds::{
+    ClaimConflict, EffectiveDisruption, Host, NodeConfig, NodeConfigStatus, PendingCost, condition,
+    condition::Status as ConditionStatus,
+};
+use jiff::Timestamp;
+
+use crate::{
+    compile::{self, CompileError, Subject},
+    disruption, metadata,
+    revision::Content,
+    selector,
+};
+
+/// The condition of two NodeConfigs that claim one thing of a Host.
+pub const CONFLICT: &str = "Conflict";
+
+/// Conflicts that a status names.
+const MAX_CONFLICTS: usize = 20;
+/// Resources of one disruption that a status names.
+const MAX_NAMES: usize = 50;
+
+/// What is known of a content that compiles everywhere.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Trial {
+    /// What a change of each resource costs, on the machine where it costs most.
+    pub effective: BTreeMap<String, Disruption>,
+    /// What it would cost the machines that do not have it; `None` when all have it.
+    pub pending: Option<PendingCost>,
+}
+
+/// Why a content becomes no revision.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Refusal {
+    /// It does not compile; in words.
+    Invalid(String),
+    /// Other NodeConfigs have what it claims.
+    Conflict(Vec<ClaimConflict>),
+}
+
+/// Tries the content out. `kept` finds the content of a revision.
+///
+/// Beside it, each machine has what precedes it there: of two NodeConfigs, the one that is assigned to the machine; when
+/// both or none are, the one of the higher priority, else the older one, else by name. The one that comes later gives way.
+/// A machine whose facts are not known yet can not be tried.
+pub fn try_out<'a>(
+    config: &NodeConfig,
+    content: &'a Content,
+    hosts: &[Host],
+    configs: &'a [NodeConfig],
+    kept: impl Fn(&str) -> Option<&'a Content>,
+) -> Result<Trial, Refusal> {
+    let name = metadata::name(&config.metadata);
+    let without_host = compile::check(content).map_err(|error| Refusal::Invalid(error.to_string()))?;
+    let mut trial = Trial::default();
+    let mut pending = PendingCost::default();
+    let mut conflicts: BTreeMap<(String, String), ClaimConflict> = BTreeMap::new();
+    for host in hosts {
+        let Some(subject) = subject(host) else { continue };
+        let mut revisions = preceding(config, content, host, configs, &kept);
+        revisions.push((RevisionRef { node_config: name.to_owned(), revision: "newest".to_owned() }, content));
+        let host_name = metadata::name(&host.metadata);
+        let catalog = match compile::compile(&subject, &revisions) {
+            Ok(catalog) => catalog,
+            Err(error) => {
+                let Some((other, claim)) = error.conflict(name) else {
+                    return Err(Refusal::Invalid(format!("Host {host_name}: {error}")));
+                };
+                let of_this = conflicts.entry((other.to_owned(), claim.to_owned()));
+                let conflict = of_this.or_insert_with(|| ClaimConflict {
+                    node_config: other.to_owned(),
+                    claim: claim.to_owned(),
+                    host: host_name.to_owned(),
+                    hosts: 0,
+                });
+                conflict.hosts = conflict.hosts.saturating_add(1);
+                continue;
+            }
+        };
+        for resource in catalog.resources.iter().filter(|resource| resource.id.node_config() == name) {
+            let (_, short) = resource.id.as_str().split_once('/').unwrap_or_default();
+            let most = trial.effective.entry(short.to_owned()).or_default();
+            *most = (*most).max(resource.disruption);
+        }
+        let active = active_revision(host, name).and_then(|revision| kept(revision).map(|content| (revision, content)));
+        if active.is_some_and(|(_, active)| active.is_same_as(content)) {
+            continue;
+        }
+        disruption::count(&mut pending, disruption::cost(&now(&subject, name, active), &catalog, name));
+    }
+    if !conflicts.is_empty() {
+        return Err(Refusal::Conflict(conflicts.into_values().take(MAX_CONFLICTS).collect()));
+    }
+    // What no machine has, because its condition holds nowhere or there is no machine yet, costs what it would.
+    for (resource, cost) in without_host {
+        trial.effective.entry(resource).or_insert(cost);
+    }
+    trial.pending = (pending != PendingCost::default()).then_some(pending);
+    Ok(trial)
+}
+
+/// A machine as templates see it, once its facts are known.
+pub fn subject(host: &Host) -> Option<Subject> {
+    let status = host.status.as_ref()?;
+    Some(Subject {
+        host: HostIdentity {
+            name: metadata::name(&host.metadata).to_owned(),
+            uid: metadata::uid(&host.metadata).to_owned(),
+        },
+        node_name: host.spec.node_ref.name.clone(),
+        labels: host.metadata.labels.clone().unwrap_or_default(),
+        facts: compile::facts_from_brief(status.facts.as_ref()?),
+        generation: status.assigned_generation,
+        reboot: None,
+    })
+}
+
+/// The catalog of what a machine has of a NodeConfig now. One that does not compile any more counts as nothing, so that
+/// the cost is rather said too high than too low.
+fn now(subject: &Subject, name: &str, active: Option<(&str, &Content)>) -> Catalog {
+    let reference = |revision: &str| RevisionRef { node_config: name.to_owned(), revision: revision.to_owned() };
+    let active: Vec<_> = active.into_iter().map(|(revision, content)| (reference(revision), content)).collect();
+    let compiled = compile::compile(subject, &active).or_else(|_: CompileError| compile::compile(subject, &[]));
+    compiled.unwrap_or_else(|_| Catalog {
+        host: subject.host.clone(),
+        generation: subject.generation,
+        revisions: Vec::new(),
+        interval_seconds: 0,
+        resources: Vec::new(),
+        reboot: None,
+        digest: drover_catalog::Digest::of(b""),
+    })
+}
+
+fn active_revision<'a>(host: &'a Host, node_config: &str) -> Option<&'a str> {
+    let active = host.status.as_ref()?.active.as_ref()?;
+    active.revisions.iter().find(|active| active.node_config == node_config).map(|active| active.revision.as_str())
+}
+
+/// The revisions of other NodeConfigs that come before this one on a machine.
+fn preceding<'a>(
+    config: &NodeConfig,
+    content: &Content,
+    host: &Host,
+    configs: &'a [NodeConfig],
+    kept: &impl Fn(&str) -> Option<&'a Content>,
+) -> Vec<(RevisionRef, &'a Content)> {
+    let name = metadata::name(&config.metadata);
+    let assigned = |node_config: &str| {
+        let all = host.status.iter().flat_map(|status| &status.assigned);
+        all.clone().find(|assigned| assigned.node_config == node_config).map(|assigned| assigned.revision.clone())
+    };
+    let ours = (assigned(name).is_none(), rank(config, content.priority));
+    let mut found = Vec::new();
+    for other in configs.iter().filter(|other| metadata::name(&other.metadata) != name) {
+        let node_config = metadata::name(&other.metadata);
+        let has = assigned(node_config);
+        let selects = selector::matches(other.spec.host_selector.as_ref(), host.metadata.labels.as_ref());
+        let newest = || other.status.as_ref().and_then(|status| status.revision.clone()).filter(|_| selects);
+        let is_new = has.is_none();
+        let Some(revision) = has.or_else(newest) else { continue };
+        let Some(theirs) = kept(&revision) else { continue };
+        if (is_new, rank(other, theirs.priority)) < ours {
+            found.push((RevisionRef { node_config: node_config.to_owned(), revision }, theirs));
+        }
+    }
+    found
+}
+
+/// Which of two NodeConfigs comes first where both are as new on a machine: the lower rank.
+fn rank(config: &NodeConfig, priority: i32) -> (std::cmp::Reverse<i32>, Timestamp, &str) {
+    let created = config.metadata.creation_timestamp.as_ref().map_or(Timestamp::MAX, |time| time.0);
+    (std::cmp::Reverse(priority), created, metadata::name(&config.metadata))
+}
+
+/// The policy for a status: from most to nothing, each with the names of its resources.
+pub fn effective_in_status(effective: &BTreeMap<String, Disruption>) -> Vec<EffectiveDisruption> {
+    let mut by_cost: BTreeMap<Disruption, Vec<&String>> = BTreeMap::new();
+    for (resource, cost) in effective {
+        by_cost.entry(*cost).or_default().push(resource);
+    }
+    let one = |(cost, names): (Disruption, Vec<&String>)| EffectiveDisruption {
+        disruption: disruption::api_level(cost),
+        count: i32::try_from(names.len()).unwrap_or(i32::MAX),
+        resources: names.into_iter().take(MAX_NAMES).cloned().collect(),
+    };
+    by_cost.into_iter().rev().map(one).collect()
+}
+
+/// Sets or takes away the condition `Conflict`, for both sides: `status.conflicts` has what this NodeConfig does not get,
+/// the others' have what they do not get because of it.
+pub fn conflict_condition(status: &mut NodeConfigStatus, config: &NodeConfig, configs: &[NodeConfig], now: Timestamp) {
+    let name = metadata::name(&config.metadata);
+    let others = configs.iter().filter(|other| metadata::name(&other.metadata) != name).flat_map(|other| {
+        let theirs = other.status.iter().flat_map(|status| &status.conflicts);
+        theirs
+            .filter(|conflict| conflict.node_config == name)
+            .map(|conflict| (metadata::name(&other.metadata), conflict))
+    });
+    let ours = status.conflicts.iter().map(|conflict| {
+        let ClaimConflict { node_config, claim, .. } = conflict;
+        format!(
+            "{claim} on {} is NodeConfig {node_config}'s already; nothing of the newest content is applied",
+            hosts(conflict)
+        )
+    });
+    let theirs = others.map(|(other, conflict)| {
+        format!("NodeConfig {other} claims {} on {} as well, and is not applied", conflict.claim, hosts(conflict))
+    });
+    let told: Vec<String> = ours.chain(theirs).collect();
+    let generation = config.metadata.generation;
+    if told.is_empty() {
+        condition::remove(&mut status.conditions, CONFLICT);
+        return;
+    }
+    let hint = "keep it in one of the two, or let their hostSelectors select different Hosts";
+    let message = format!("{}; {hint}", told.join("; "));
+    condition::set(&mut status.conditions, CONFLICT, ConditionStatus::True, "Claimed", message, generation, now);
+}
+
+/// `Host node-1 (and 3 more)`.
+pub fn hosts(conflict: &ClaimConflict) -> String {
+    match conflict.hosts {
+        ..=1 => format!("Host {}", conflict.host),
+        several => format!("Host {} (and {} more)", conflict.host, several - 1),
+    }
+}
+
+/// Whether a change of one NodeConfig may be news for another's condition `Conflict`.
+pub fn concerns(changed: &NodeConfig, other: &NodeConfig) -> bool {
+    let name = metadata::name(&other.metadata);
+    let conditions = other.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+    metadata::name(&changed.metadata) != name
+        && (condition::is_true(conditions, CONFLICT)
+            || changed.status.iter().flat_map(|status| &status.conflicts).any(|conflict| conflict.node_config == name))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,101 @@
+//! What is said of a NodeConfig: the verdict on its newest content, and how the machines are that it is for.
+
+use drover_core::{disruption, trial};
+use drover_crds::{
+    AppliedReport, Host, NodeConfig, NodeConfigStatus, Rollout, RolloutPhase,
+    condition::{self, Summary},
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use kube::ResourceExt as _;
+
+use super::Verdict;
+use crate::context::now;
+
+/// The status, derived from the verdict and from what the machines say.
+pub(super) fn status(
+    config: &NodeConfig,
+    verdict: &Verdict,
+    hosts: &[Host],
+    configs: &[NodeConfig],
+    rollouts: &[Rollout],
+) -> NodeConfigStatus {
+    let mut status = config.status.clone().unwrap_or_default();
+    let name = config.name_any();
+    status.pending = None;
+    status.conflicts = Vec::new();
+    match verdict {
+        Verdict::Good(revision, trial) => {
+            status.revision = Some(revision.clone());
+            status.pending.clone_from(&trial.pending);
+            status.disruption = trial::effective_in_status(&trial.effective);
+        }
+        Verdict::Conflict(conflicts) => status.conflicts.clone_from(conflicts),
+        Verdict::Missing(_) | Verdict::Invalid(_) => {}
+    }
+    status.cost = status.pending.as_ref().map(disruption::in_words);
+    let ours = |rollout: &&Rollout| rollout.spec.node_config_ref.name == name;
+    if let Some(revision) = completed(rollouts.iter().filter(ours)) {
+        status.completed_revision = Some(revision);
+    }
+    let newest = status.revision.clone();
+    let active = |wanted: &dyn Fn(&AppliedReport) -> bool| {
+        let reports = hosts.iter().filter_map(|host| host.status.as_ref()?.active.as_ref());
+        i32::try_from(reports.filter(|active| wanted(active)).count()).ok()
+    };
+    let has_ours = |active: &AppliedReport| active.revisions.iter().any(|revision| revision.node_config == name);
+    status.hosts = i32::try_from(hosts.len()).ok();
+    status.updated =
+        active(&|active| active.converged && active.revisions.iter().any(|r| Some(&r.revision) == newest.as_ref()));
+    status.failed = active(&|active| !active.converged && has_ours(active));
+    status.drifted = active(&|active| has_ours(active) && has_drifted(active, &name));
+
+    let generation = config.metadata.generation;
+    let (phase, summary, message) = match verdict {
+        Verdict::Good(revision, _) if rollouts.iter().any(|rollout| ours(&rollout)) => {
+            ("Ready", Summary::Ready, format!("revision {revision} compiles for each of its hosts"))
+        }
+        Verdict::Good(revision, _) => {
+            let hint = "no Rollout refers to this NodeConfig, so it changes no machine";
+            ("Ready", Summary::Ready, format!("revision {revision} compiles for each of its hosts; {hint}"))
+        }
+        Verdict::Missing(what) => ("MissingData", Summary::Stalled, format!("{what}; every host keeps what it has")),
+        Verdict::Invalid(why) => ("Invalid", Summary::Stalled, format!("{why}; every host keeps what it has")),
+        Verdict::Conflict(conflicts) => {
+            let told = conflicts.iter().map(|conflict| {
+                format!(
+                    "{} on {} is NodeConfig {}'s already",
+                    conflict.claim,
+                    trial::hosts(conflict),
+                    conflict.node_config
+                )
+            });
+            let told = told.collect::<Vec<_>>().join("; ");
+            (trial::CONFLICT, Summary::Stalled, format!("{told}; every host keeps what it has"))
+        }
+    };
+    condition::summarise(&mut status.conditions, summary, phase, &message, generation, now());
+    trial::conflict_condition(&mut status, config, configs, now());
+    status.phase = Some(phase.to_owned());
+    status.message = Some(message);
+    status.observed_generation = generation;
+    status
+}
+
+/// The revision that was completed last.
+fn completed<'a>(rollouts: impl Iterator<Item = &'a Rollout>) -> Option<String> {
+    // A Rollout for some of the hosts says nothing about the others: they keep what they have.
+    let for_all =
+        |rollout: &&Rollout| rollout.spec.host_selector.as_ref().is_none_or(|s| *s == LabelSelector::default());
+    let completed = rollouts.filter(for_all).filter_map(|rollout| {
+        let status = rollout.status.as_ref()?;
+        let run = status.run.as_ref().filter(|_| status.phase == Some(RolloutPhase::Complete))?;
+        Some((run.finished_at.as_ref()?.0, run.revision.clone()))
+    });
+    completed.max().map(|(_, revision)| revision)
+}
+
+/// Whether the machine differed by itself from this NodeConfig at its last run. The reports that masters write do not tell
+/// yet.
+fn has_drifted(_active: &AppliedReport, _node_config: &str) -> bool {
+    false
+}
