@@ -110,7 +110,7 @@ fn assigned(mut host: Value, node_config: &str, revision: &str) -> Value {
 }
 
 /// A revision as it is kept, of the one file `/etc/motd`.
-fn kept(node_config: &str, name: &str, stored: Value) -> Value {
+fn kept(node_config: &str, name: &str, stored: &Value) -> Value {
     let mut data = json!({"resources": [{"name": "motd", "file": {"path": "/etc/motd", "template": "moo"}}], "intervalSeconds": 1800});
     data.as_object_mut().unwrap().extend(stored.as_object().unwrap().clone());
     json!({
@@ -145,7 +145,7 @@ async fn layers_are_merged_for_each_host_by_its_labels() {
 
 #[tokio::test]
 async fn both_sides_of_a_conflict_say_so_and_nothing_of_the_later_one_is_kept() {
-    let theirs = kept("web", "web-1", json!({"scheme": 2}));
+    let theirs = kept("web", "web-1", &json!({"scheme": 2}));
     let web = |status: Value| {
         json!({"apiVersion": "drover.dev/v1alpha1", "kind": "NodeConfig", "metadata": {"name": "web", "uid": "c2"},
             "spec": {"resources": []}, "status": status})
@@ -183,7 +183,7 @@ async fn both_sides_of_a_conflict_say_so_and_nothing_of_the_later_one_is_kept() 
 
 #[tokio::test]
 async fn the_status_says_what_the_newest_revision_would_cost() {
-    let old = kept("base", "base-old", json!({"scheme": 2}));
+    let old = kept("base", "base-old", &json!({"scheme": 2}));
     let hosts = list(&[assigned(host(), "base", "base-old")]);
     let mut config = (*config("new", &json!([]))).clone();
     let service = json!({"name": "web", "service": {"unit": "web", "state": "Running"}});
@@ -250,7 +250,7 @@ async fn a_new_scheme_of_names_keeps_the_name_of_the_same_content() {
     let map = json!({"metadata": {"name": "herd"}, "data": {"a": "plain"}});
     let door = json!({"metadata": {"name": "door"}, "data": {"b": "aHVudGVyMg=="}});
     let from = json!([{"configMapRef": {"name": "herd"}}, {"secretRef": {"name": "door"}}]);
-    let old = kept("base", "base-scheme1", json!({"scheme": 1, "data": {"a": "plain"}, "secretKeys": ["b"]}));
+    let old = kept("base", "base-scheme1", &json!({"scheme": 1, "data": {"a": "plain"}, "secretKeys": ["b"]}));
     let beside = json!({
         "metadata": {"name": "base-scheme1", "labels": {"drover.dev/node-config": "base"}},
         "data": {"b": "aHVudGVyMg=="},

@@ -33,13 +33,14 @@ const MAX_OUTPUT: usize = 1 << 20;
 const EXCERPT: usize = 80;
 /// Facts that agents show and templates do not know, each with all below it: with them, a catalog would be another one
 /// every minute.
-const VOLATILE: [&str; 6] = [
+const VOLATILE: [&str; 7] = [
     "facts.load_averages",
-    "facts.system_uptime",
+    "facts.memory.swap.available_bytes",
+    "facts.memory.swap.used_bytes",
     "facts.memory.system.available_bytes",
     "facts.memory.system.used_bytes",
-    "facts.memory.swap",
-    "facts.mountpoints",
+    "facts.system_uptime",
+    "facts.time",
 ];
 
 /// Why a template gave no file.
