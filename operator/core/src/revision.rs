@@ -96,7 +96,11 @@ mod tests {
         let secret = DataValue { value: Sensitive::new("hunter2"), secret: true };
         let sysctl = Sysctl { key: "net.ipv4.ip_forward".into(), value: value.into(), at_boot: None };
         Content {
-            resources: vec![NodeConfigResource { name: "forward".into(), sysctl: Some(sysctl), ..Default::default() }],
+            resources: vec![NodeConfigResource {
+                name: "forward".into(),
+                sysctl: Some(sysctl.into()),
+                ..Default::default()
+            }],
             interval_seconds: 60,
             data: BTreeMap::from([("a".into(), plain), ("b".into(), secret)]),
         }
