@@ -74,6 +74,7 @@ pub struct NodeConfigSpec {
 }
 
 /// One thing that must be so. It has a name and exactly one type, such as `file`, `package` or `service`.
+// Each type is boxed: a resource has one of them, and room for all would be kilobytes.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = (
@@ -87,103 +88,103 @@ pub struct NodeConfigResource {
     pub name: String,
     /// A file: old or new, never half written; owner and mode are right before it appears.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub file: Option<File>,
+    pub file: Option<Box<File>>,
     /// A directory. Its own directory must be there.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub directory: Option<Directory>,
+    pub directory: Option<Box<Directory>>,
     /// A symbolic link.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub symlink: Option<Symlink>,
+    pub symlink: Option<Box<Symlink>>,
     /// One line of a file. The rest of the file, its owner and its mode stay as they are.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub line: Option<Line>,
+    pub line: Option<Box<Line>>,
     /// Lines of a file between two marker lines. The rest of the file, its owner and its mode stay as they are.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub block: Option<Block>,
+    pub block: Option<Box<Block>>,
     /// One setting of an INI file. The rest of the file, its owner and its mode stay as they are.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub ini: Option<Ini>,
+    pub ini: Option<Box<Ini>>,
     /// A file from a URL. It is fetched when the file's digest is another one.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub download: Option<Download>,
+    pub download: Option<Box<Download>>,
     /// An unpacked archive from a URL: tar, plain or compressed by gzip, xz, zstd or bzip2, or zip. Another digest unpacks
     /// anew.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub archive: Option<Archive>,
+    pub archive: Option<Box<Archive>>,
     /// A package of the system's package manager (apt or dnf). Packages that follow each other are one transaction.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub package: Option<Package>,
+    pub package: Option<Box<Package>>,
     /// A repository of apt: `/etc/apt/sources.list.d/NAME.sources`, its key, and a refresh of its lists when that changed.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub apt_repository: Option<AptRepository>,
+    pub apt_repository: Option<Box<AptRepository>>,
     /// A repository of dnf or yum: `/etc/yum.repos.d/NAME.repo`.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub yum_repository: Option<YumRepository>,
+    pub yum_repository: Option<Box<YumRepository>>,
     /// The state of a systemd unit.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub service: Option<Service>,
+    pub service: Option<Box<Service>>,
     /// A unit file in `/etc/systemd/system`. systemd reads it when it changed; notify a `service` to restart its unit.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub systemd_unit: Option<SystemdUnit>,
+    pub systemd_unit: Option<Box<SystemdUnit>>,
     /// Settings that are laid over a unit: `/etc/systemd/system/UNIT.d/NAME.conf`.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub systemd_drop_in: Option<SystemdDropIn>,
+    pub systemd_drop_in: Option<Box<SystemdDropIn>>,
     /// A command that systemd runs by the clock: a `.service` and a `.timer` in `/etc/systemd/system`; the timer runs and
     /// starts at boot.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub timer: Option<Timer>,
+    pub timer: Option<Box<Timer>>,
     /// A command that cron runs: `/etc/cron.d/NAME`. A `timer` can do the same and says when it failed.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub cron: Option<Cron>,
+    pub cron: Option<Box<Cron>>,
     /// A user account. What is left out stays as it is, or for a new account is as `useradd` makes it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub user: Option<User>,
+    pub user: Option<Box<User>>,
     /// A group.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub group: Option<Group>,
+    pub group: Option<Box<Group>>,
     /// Keys that may log in as a user by SSH.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub authorized_key: Option<AuthorizedKey>,
+    pub authorized_key: Option<Box<AuthorizedKey>>,
     /// What users may do by sudo: `/etc/sudoers.d/NAME`, mode 0440. `visudo` checks it before it takes its place.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub sudoers: Option<Sudoers>,
+    pub sudoers: Option<Box<Sudoers>>,
     /// A kernel parameter, live and, through a file in `/etc/sysctl.d`, after a reboot.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub sysctl: Option<Sysctl>,
+    pub sysctl: Option<Box<Sysctl>>,
     /// A kernel module: loaded now, loaded at boot (`/etc/modules-load.d/drover-NAME.conf`), with options or blacklisted
     /// (`/etc/modprobe.d/drover-NAME.conf`).
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub kernel_module: Option<KernelModule>,
+    pub kernel_module: Option<Box<KernelModule>>,
     /// A file system: mounted now, and by a line of `/etc/fstab` at boot.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub mount: Option<Mount>,
+    pub mount: Option<Box<Mount>>,
     /// A swap file, or a block device with swap on it: active now, and by a line of `/etc/fstab` at boot.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub swap: Option<Swap>,
-    /// Limits of users' processes, by pam_limits: `/etc/security/limits.d/NAME.conf`. They hold from the next login.
+    pub swap: Option<Box<Swap>>,
+    /// Limits of users' processes, by `pam_limits`: `/etc/security/limits.d/NAME.conf`. They hold from the next login.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub limits: Option<Limits>,
+    pub limits: Option<Box<Limits>>,
     /// The machine's name: in the kernel and in `/etc/hostname`. A cluster node registers under its name, so leave that
     /// alone.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub hostname: Option<Hostname>,
+    pub hostname: Option<Box<Hostname>>,
     /// The machine's time zone: `/etc/localtime`, and `/etc/timezone` on Debian and its relatives.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub timezone: Option<Timezone>,
+    pub timezone: Option<Box<Timezone>>,
     /// A line of `/etc/hosts`.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub hosts_entry: Option<HostsEntry>,
+    pub hosts_entry: Option<Box<HostsEntry>>,
     /// A certificate authority that the whole machine trusts.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub ca_certificate: Option<CaCertificate>,
+    pub ca_certificate: Option<Box<CaCertificate>>,
     /// A command. It runs at each run of the agent unless a guard says that its work is done, so give it one: `creates`,
     /// `unless`, `onlyIf` or `refreshOnly`.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub exec: Option<Exec>,
+    pub exec: Option<Box<Exec>>,
     /// A reboot, when a resource that notifies this one changed. The machine reboots when its Rollout brings that about
     /// under its disruption rules, never by itself.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub reboot: Option<Reboot>,
+    pub reboot: Option<Box<Reboot>>,
     /// Names of resources of this NodeConfig that come first. When one of them fails, this one is skipped.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     #[schemars(length(max = 64))]

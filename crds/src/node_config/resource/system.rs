@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{ContentSource, Ensure, formats};
 
-/// Limits of users' processes, by pam_limits: `/etc/security/limits.d/NAME.conf`. They hold from the next login.
+/// Limits of users' processes, by `pam_limits`: `/etc/security/limits.d/NAME.conf`. They hold from the next login.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = (

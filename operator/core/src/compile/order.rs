@@ -261,20 +261,20 @@ mod tests {
     }
 
     /// A resource of a type, such as `a: package` or `x: exec`, and what it is before.
-    fn typed(name: &str, kind: &str, spec: serde_json::Value) -> NodeConfigResource {
+    fn typed(name: &str, kind: &str, spec: &serde_json::Value) -> NodeConfigResource {
         serde_json::from_value(serde_json::json!({"name": name, kind: spec})).unwrap()
     }
 
     fn package(name: &str) -> NodeConfigResource {
-        typed(name, "package", serde_json::json!({}))
+        typed(name, "package", &serde_json::json!({}))
     }
 
     fn file(name: &str, path: &str) -> NodeConfigResource {
-        typed(name, "file", serde_json::json!({"path": path, "content": ""}))
+        typed(name, "file", &serde_json::json!({"path": path, "content": ""}))
     }
 
     fn repository(name: &str) -> NodeConfigResource {
-        typed(name, "aptRepository", serde_json::json!({"ensure": "Absent"}))
+        typed(name, "aptRepository", &serde_json::json!({"ensure": "Absent"}))
     }
 
     fn check(resources: &[NodeConfigResource], expected: &Expect) {
@@ -382,14 +382,14 @@ mod tests {
 
     #[test]
     fn packages_come_together_when_nothing_between_them_matters() {
-        let service = || typed("s", "service", serde_json::json!({"unit": "x", "state": "Running"}));
+        let service = || typed("s", "service", &serde_json::json!({"unit": "x", "state": "Running"}));
         check(
             &[package("a"), file("f", "/srv/x"), service(), package("b"), file("g", "/y"), package("c")],
             &expect!["a b c f s g"],
         );
-        let masked = typed("m", "service", serde_json::json!({"unit": "x", "masked": true}));
-        let exec = typed("x", "exec", serde_json::json!({"command": ["true"], "refreshOnly": true}));
-        let user = typed("u", "user", serde_json::json!({}));
+        let masked = typed("m", "service", &serde_json::json!({"unit": "x", "masked": true}));
+        let exec = typed("x", "exec", &serde_json::json!({"command": ["true"], "refreshOnly": true}));
+        let user = typed("u", "user", &serde_json::json!({}));
         for between in [file("f", "/etc/apt/apt.conf.d/x"), file("f", "/etc/yum.conf"), masked, exec, user] {
             let name = between.name.clone();
             let resources = [package("a"), file("h", "/srv/x"), between, package("b")];
@@ -413,7 +413,7 @@ mod tests {
                     require,
                     before,
                     notify,
-                    ..typed(&format!("r{i}"), kind, serde_json::json!({"command": [], "key": "", "value": ""}))
+                    ..typed(&format!("r{i}"), kind, &serde_json::json!({"command": [], "key": "", "value": ""}))
                 };
                 links.into_iter().enumerate().map(one).collect()
             })

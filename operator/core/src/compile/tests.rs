@@ -143,10 +143,10 @@ fn before_and_the_end_of_a_run_reach_the_catalog() {
         .iter()
         .map(|r| format!("{}: require [{}], at end [{}]", r.id, names(&r.require), names(&r.notify_at_end)))
         .collect();
-    expect![[r#"
+    expect![[r"
         base/early: require [], at end [base/early base/late]
         base/other: require [base/early], at end []
-        base/late: require [base/other base/early], at end []"#]]
+        base/late: require [base/other base/early], at end []"]]
     .assert_eq(&lines.join("\n"));
 }
 

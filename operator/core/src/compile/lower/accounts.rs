@@ -115,7 +115,7 @@ pub(super) fn authorized_key(spec: &AuthorizedKey, scope: &mut Scope<'_>) -> Res
     .into())
 }
 
-/// A line of sshd(8), "AUTHORIZED_KEYS FILE FORMAT": somewhere a type of key, and its base64 after that.
+/// A line of sshd(8), section `AUTHORIZED_KEYS FILE FORMAT`: somewhere a type of key, and its base64 after that.
 fn is_key(line: &str) -> bool {
     let is_type = |word: &str| word.starts_with("ssh-") || word.starts_with("ecdsa-sha2-") || word.starts_with("sk-");
     // Each key's base64 begins with the length of its type's name: three null bytes and more.

@@ -52,10 +52,10 @@ pub(super) fn module(spec: &KernelModule, scope: &mut Scope<'_>) -> Result<Made,
         scope.one_line("kernelModule.options", options)?;
         // modprobe.d(5) joins a line that ends with a backslash with the next.
         scope.ensure(!options.ends_with('\\'), "kernelModule.options", "must not end with a backslash")?;
-        modprobe.push_str(&format!("options {name} {options}\n"));
+        modprobe.extend(["options ", &name, " ", options, "\n"]);
     }
     if blacklisted {
-        modprobe.push_str(&format!("blacklist {name}\n"));
+        modprobe.extend(["blacklist ", &name, "\n"]);
     }
     let file = |folder: &str, text: Option<String>| {
         let content = text.map(|text| SensitiveBytes::new(scope.header() + &text));

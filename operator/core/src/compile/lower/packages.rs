@@ -84,11 +84,7 @@ pub(super) fn apt_repository(spec: &AptRepository, scope: &mut Scope<'_>) -> Res
     }
 
     let mut text = scope.header();
-    let mut field = |key: &str, value: &str| {
-        for piece in [key, ": ", value, "\n"] {
-            text.push_str(piece);
-        }
-    };
+    let mut field = |key: &str, value: &str| text.extend([key, ": ", value, "\n"]);
     let types: Vec<&str> = if types.is_empty() { vec!["deb"] } else { types.iter().map(|t| apt_type(*t)).collect() };
     field("Types", &types.join(" "));
     field("URIs", &scope.words("aptRepository.uris", uris)?.join(" "));
@@ -176,11 +172,7 @@ pub(super) fn yum_repository(spec: &YumRepository, scope: &mut Scope<'_>) -> Res
     let description = description.as_deref().unwrap_or(&name);
     scope.one_line("yumRepository.description", description)?;
     let mut text = scope.header();
-    let mut field = |key: &str, value: &str| {
-        for piece in [key, "=", value, "\n"] {
-            text.push_str(piece);
-        }
-    };
+    let mut field = |key: &str, value: &str| text.extend([key, "=", value, "\n"]);
     field(&format!("[{name}]\nname"), description);
     if !baseurl.is_empty() {
         field("baseurl", &scope.words("yumRepository.baseurl", baseurl)?.join(" "));

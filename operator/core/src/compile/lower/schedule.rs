@@ -1,7 +1,5 @@
 //! Jobs of cron, whose times are checked here: cron itself leaves out a file with a mistake, and says so in a log only.
 
-use std::fmt::Write as _;
-
 use drover_catalog::{Part, SensitiveBytes};
 use drover_crds::{Cron, Ensure};
 
@@ -91,10 +89,9 @@ pub(super) fn cron(spec: &Cron, scope: &mut Scope<'_>) -> Result<Made, CompileEr
             "cron.environment",
             "must have values on one line, without double quotes: cron can not escape",
         )?;
-        // Writing to a String does not fail.
-        let _ = writeln!(text, "{variable}=\"{value}\"");
+        text.extend([variable, "=\"", value, "\"\n"]);
     }
-    let _ = writeln!(text, "{schedule} {user} {command}");
+    text.extend([&schedule, " ", &user, " ", &command, "\n"]);
     Ok(Part::File(owned_by_root(path, Some(SensitiveBytes::new(text)), 0o644)).into())
 }
 

@@ -149,13 +149,13 @@ pub(super) fn timer(spec: &Timer, scope: &mut Scope<'_>) -> Result<Made, Compile
     for (variable, value) in environment.iter().flatten() {
         scope.ensure(is_variable(variable), "timer.environment", VARIABLE)?;
         scope.ensure(!value.contains('\0'), "timer.environment", "must not have a null character in a value")?;
-        service_text.push_str(&format!("Environment={}\n", units::variable(variable, value)));
+        service_text.extend(["Environment=", &units::variable(variable, value), "\n"]);
     }
     if let Some(seconds) = timeout_seconds {
-        service_text.push_str(&format!("TimeoutStartSec={seconds}\n"));
+        service_text.extend(["TimeoutStartSec=", &seconds.to_string(), "\n"]);
     }
     let words: Vec<String> = command.iter().map(|argument| units::word(argument)).collect();
-    service_text.push_str(&format!("ExecStart={}\n", words.join(" ")));
+    service_text.extend(["ExecStart=", &words.join(" "), "\n"]);
 
     let mut timer_text = format!("{unit}\n[Timer]\nOnCalendar={on_calendar}\n");
     if *persistent == Some(true) {
@@ -163,7 +163,7 @@ pub(super) fn timer(spec: &Timer, scope: &mut Scope<'_>) -> Result<Made, Compile
     }
     match positive(*randomized_delay_seconds, 0) {
         0 => {}
-        seconds => timer_text.push_str(&format!("RandomizedDelaySec={seconds}\n")),
+        seconds => timer_text.extend(["RandomizedDelaySec=", &seconds.to_string(), "\n"]),
     }
     timer_text.push_str("\n[Install]\nWantedBy=timers.target\n");
     let parts =

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use drover_catalog::{Edit, EditSpec, Finish, Part, Presence, SensitiveBytes, SymlinkSpec, SysctlSpec};
-use drover_crds::{CaCertificate, Ensure, Hostname, HostsEntry, LimitType, Limits, ProcessLimit, Timezone};
+use drover_crds::{CaCertificate, Hostname, HostsEntry, LimitType, Limits, ProcessLimit, Timezone};
 
 use super::{
     Made,
@@ -58,7 +58,7 @@ pub(super) fn limits(spec: &Limits, scope: &mut Scope<'_>) -> Result<Made, Compi
             LimitType::Hard => "hard",
             LimitType::Both => "-",
         };
-        text.push_str(&format!("{domain} {kind} {item} {value}\n"));
+        text.extend([domain, " ", kind, " ", item, " ", value, "\n"]);
     }
     Ok(Part::File(owned_by_root(path, Some(SensitiveBytes::new(text)), 0o644)).into())
 }
@@ -142,11 +142,7 @@ pub(super) fn ca_certificate(spec: &CaCertificate, scope: &mut Scope<'_>) -> Res
         let wanted = "must be left out for this machine: where its operating system keeps certificates is not known";
         scope.invalid("caCertificate", wanted)
     })?;
-    let mut argv: Vec<String> = refresh.iter().map(ToString::to_string).collect();
-    if *ensure == Some(Ensure::Absent) && refresh == ["update-ca-certificates"] {
-        // Only so the links to certificates that are gone go too.
-        argv.push("--fresh".to_owned());
-    }
+    let argv = refresh.iter().map(ToString::to_string).collect();
     let file = owned_by_root(format!("{folder}/{name}.{suffix}"), certificate, 0o644);
     let finish = Finish::Command { argv, timeout_seconds: DEFAULT_TIMEOUT_SECONDS };
     Ok(Made::from(Part::File(file)).then(finish))
