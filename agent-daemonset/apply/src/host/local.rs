@@ -109,7 +109,7 @@ impl Host for LocalHost {
         validate: Option<&[String]>,
     ) -> Result<(), HostError> {
         let label = if self.tree.needs_label(path) { self.label_by_policy(path).await? } else { None };
-        let staged = self.tree.stage_file(path, content, access, label)?;
+        let staged = self.tree.stage_file(path, content, access, label.as_deref())?;
         let Some(validate) = validate else { return staged.place() };
         let argv = validate.iter().map(|argument| argument.replace('%', &staged.path())).collect();
         let command = Command::of(argv, VALIDATION_TIMEOUT);

@@ -49,9 +49,13 @@ impl Tree {
 
     /// See [`Host::entry`](super::Host::entry).
     pub(crate) fn entry(&self, path: &str) -> Result<Option<Entry>, HostError> {
+        Ok(self.stat(path)?.map(|stat| entry(&stat)))
+    }
+
+    /// A symbolic link is not followed. `None` where nothing is.
+    fn stat(&self, path: &str) -> Result<Option<Stat>, HostError> {
         let stat = self.parent(path).and_then(|(parent, name)| Ok(stat(&parent, name)?));
-        let stat = if_there(stat).map_err(refused("look at", path))?;
-        Ok(stat.map(|stat| entry(&stat)))
+        if_there(stat).map_err(refused("look at", path))
     }
 
     /// See [`Host::read_entry`](super::Host::read_entry).
@@ -68,16 +72,31 @@ impl Tree {
         });
         Ok(match if_there(opened).map_err(refused("read", path))? {
             None => None,
-            Some((found, Some(fd))) if found.kind == EntryKind::File => Some((found, read_all(fd, path)?)),
+            Some((found, Some(fd))) if found.kind == EntryKind::File => Some((found, read_all(File::from(fd), path)?)),
             Some((found, _)) => Some((found, Vec::new())),
         })
     }
 
     /// See [`Host::read_file`](super::Host::read_file).
     pub(crate) fn read_file(&self, path: &str) -> Result<Option<Vec<u8>>, HostError> {
+        self.open_file(path)?.map(|file| read_all(file, path)).transpose()
+    }
+
+    /// A regular file, for reading. `None` where nothing is.
+    pub(super) fn open_file(&self, path: &str) -> Result<Option<File>, HostError> {
         // A pipe without a writer would block the open.
         let opened = if_there(self.resolve(path, OFlags::RDONLY | OFlags::NONBLOCK)).map_err(refused("read", path))?;
-        opened.map(|fd| read_all(fd, path)).transpose()
+        let Some(fd) = opened else { return Ok(None) };
+        match rustix::fs::fstat(&fd).map(|stat| entry(&stat).kind).map_err(failed("look at", path))? {
+            EntryKind::File => Ok(Some(File::from(fd))),
+            EntryKind::Directory => Err(failed("read", path)(Errno::ISDIR)),
+            EntryKind::SymbolicLink | EntryKind::Special => Err(failed("read", path)(Errno::INVAL)),
+        }
+    }
+
+    /// A directory, for work below it.
+    pub(super) fn open_directory(&self, path: &str) -> Result<OwnedFd, HostError> {
+        self.resolve(path, OFlags::RDONLY | OFlags::DIRECTORY).map_err(refused("open", path))
     }
 
     /// See [`Host::read_link`](super::Host::read_link).
@@ -118,8 +137,23 @@ impl Tree {
         path: &'a str,
         content: &[u8],
         access: Access,
-        label: Option<Vec<u8>>,
+        label: Option<&[u8]>,
     ) -> Result<Staged<'a>, HostError> {
+        let staged = self.stage(path)?;
+        if let Some(label) = label {
+            staged.set_label(self.label, label)?;
+        }
+        staged.file()?.write_all(content).map_err(|source| HostError::Path {
+            action: "write",
+            path: path.into(),
+            source,
+        })?;
+        staged.seal(access)?;
+        Ok(staged)
+    }
+
+    /// The same, for a file that is written bit by bit: see [`Staged::file`] and [`Staged::seal`].
+    pub(super) fn stage<'a>(&self, path: &'a str) -> Result<Staged<'a>, HostError> {
         let (parent, name) = self.parent(path).map_err(refused("write", path))?;
         let label = match stat(&parent, name).map(|stat| entry(&stat).kind) {
             Ok(EntryKind::Directory) => return Err(wrong_kind(path, "a directory", "a file")),
@@ -127,12 +161,14 @@ impl Tree {
             Ok(EntryKind::File) if self.labels_files() => {
                 label::get(&parent, name, self.label).map_err(failed("read the SELinux label of", path))?
             }
-            Ok(EntryKind::File | EntryKind::SymbolicLink) => None,
-            Err(Errno::NOENT) => label,
+            Ok(EntryKind::File | EntryKind::SymbolicLink) | Err(Errno::NOENT) => None,
             Err(errno) => return Err(failed("look at", path)(errno)),
         };
-        let label = label.as_deref().map(|label| (self.label, label));
-        Staged::new(path, (parent, name), content, access, label)
+        let staged = Staged::new(path, parent, name)?;
+        if let Some(label) = label {
+            staged.set_label(self.label, &label)?;
+        }
+        Ok(staged)
     }
 
     /// Whether a file that is written to a path needs a label by the machine's policy: `SELinux` is on, and no file is there.
@@ -227,7 +263,7 @@ impl Tree {
 
     /// Locks a folder for as long as the result is open. `None` when another process has it locked.
     pub(crate) fn try_lock(&self, folder: &str) -> Result<Option<OwnedFd>, HostError> {
-        let fd = self.resolve(folder, OFlags::RDONLY | OFlags::DIRECTORY).map_err(refused("open", folder))?;
+        let fd = self.open_directory(folder)?;
         match rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Some(fd)),
             Err(Errno::WOULDBLOCK) => Ok(None),
@@ -262,13 +298,9 @@ impl Tree {
     }
 }
 
-fn read_all(fd: OwnedFd, path: &str) -> Result<Vec<u8>, HostError> {
+fn read_all(mut file: File, path: &str) -> Result<Vec<u8>, HostError> {
     let mut content = Vec::new();
-    File::from(fd).read_to_end(&mut content).map_err(|source| HostError::Path {
-        action: "read",
-        path: path.into(),
-        source,
-    })?;
+    file.read_to_end(&mut content).map_err(|source| HostError::Path { action: "read", path: path.into(), source })?;
     Ok(content)
 }
 

@@ -2,7 +2,6 @@
 
 use std::{
     fs::File,
-    io::Write as _,
     os::fd::{AsFd, OwnedFd},
     process,
     sync::atomic::{AtomicU32, Ordering},
@@ -57,25 +56,27 @@ pub(crate) struct Staged<'a> {
 }
 
 impl<'a> Staged<'a> {
-    /// Makes it, with its access and `label`; it has that before anybody can know it, and is on disk when this returns.
-    pub(super) fn new(
-        target: &'a str,
-        (parent, name): (OwnedFd, &'a str),
-        content: &[u8],
-        access: Access,
-        label: Option<(&str, &[u8])>,
-    ) -> Result<Self, HostError> {
+    /// Makes it, empty; nobody but its maker may look into it yet.
+    pub(super) fn new(target: &'a str, parent: OwnedFd, name: &'a str) -> Result<Self, HostError> {
         let temporary = Temporary::create(&parent).map_err(failed("make a temporary file beside", target))?;
-        let staged = Self { target, name, parent, temporary, placed: false };
-        if let Some((attribute, label)) = label {
-            label::set(&staged.temporary.fd, attribute, label).map_err(failed("set the SELinux label of", target))?;
-        }
-        staged.temporary.fill(content, access).map_err(|source| HostError::Path {
-            action: "write",
-            path: target.into(),
-            source,
-        })?;
-        Ok(staged)
+        Ok(Self { target, name, parent, temporary, placed: false })
+    }
+
+    /// Gives it its `SELinux` label.
+    pub(super) fn set_label(&self, attribute: &str, label: &[u8]) -> Result<(), HostError> {
+        label::set(&self.temporary.fd, attribute, label).map_err(failed("set the SELinux label of", self.target))
+    }
+
+    /// The new file, for writing.
+    pub(crate) fn file(&self) -> Result<File, HostError> {
+        let file = self.temporary.fd.try_clone().map(File::from);
+        file.map_err(|source| HostError::Path { action: "write", path: self.target.into(), source })
+    }
+
+    /// Gives it its owner and mode, and brings it to disk. Content comes first: until this, only root can read it.
+    pub(crate) fn seal(&self, access: Access) -> Result<(), HostError> {
+        set_access(&self.temporary.fd, access).map_err(failed("set owner and mode of", self.target))?;
+        rustix::fs::fsync(&self.temporary.fd).map_err(failed("bring to disk", self.target))
     }
 
     /// The path of the new file, as the machine sees it.
@@ -123,14 +124,6 @@ impl Temporary {
                 Err(errno) => return Err(errno),
             }
         }
-    }
-
-    /// Content first: until it has its owner and its mode, only root can read it.
-    fn fill(&self, content: &[u8], access: Access) -> std::io::Result<()> {
-        let mut file = File::from(self.fd.try_clone()?);
-        file.write_all(content)?;
-        set_access(&self.fd, access)?;
-        file.sync_all()
     }
 }
 

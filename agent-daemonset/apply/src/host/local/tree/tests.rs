@@ -53,7 +53,7 @@ fn a_file_takes_over_the_label_of_the_one_that_it_replaces() {
     assert_eq!(label_of(root.path(), "etc/bare"), None);
 
     assert!(tree.needs_label("/etc/new"));
-    tree.stage_file("/etc/new", b"new", mine(0o600), Some(b"new_t\0".to_vec())).unwrap().place().unwrap();
+    tree.stage_file("/etc/new", b"new", mine(0o600), Some(b"new_t\0")).unwrap().place().unwrap();
     assert_eq!(label_of(root.path(), "etc/new").unwrap(), b"new_t\0");
 }
 
