@@ -11,6 +11,8 @@
 
 pub mod engine;
 pub mod facts;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod host;
 mod providers;
 pub mod run_in_root;

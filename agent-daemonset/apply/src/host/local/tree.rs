@@ -113,6 +113,17 @@ impl Tree {
         content: &[u8],
         access: Access,
     ) -> Result<Staged<'a>, HostError> {
+        let staged = self.stage(path)?;
+        staged.temporary.fill(content, access).map_err(|source| HostError::Path {
+            action: "write",
+            path: path.into(),
+            source,
+        })?;
+        Ok(staged)
+    }
+
+    /// The same, for a file that is written bit by bit: see [`Staged::file`] and [`Staged::seal`].
+    pub(super) fn stage<'a>(&self, path: &'a str) -> Result<Staged<'a>, HostError> {
         let (parent, name) = self.parent(path).map_err(failed("write", path))?;
         match stat(&parent, name).map(|stat| entry(&stat).kind) {
             Ok(EntryKind::Directory) => return Err(wrong_kind(path, "a directory", "a file")),
@@ -121,13 +132,27 @@ impl Tree {
             Err(errno) => return Err(failed("look at", path)(errno)),
         }
         let temporary = Temporary::create(&parent).map_err(failed("make a temporary file beside", path))?;
-        let staged = Staged { target: path, name, parent, temporary, placed: false };
-        staged.temporary.fill(content, access).map_err(|source| HostError::Path {
-            action: "write",
-            path: path.into(),
-            source,
-        })?;
-        Ok(staged)
+        Ok(Staged { target: path, name, parent, temporary, placed: false })
+    }
+
+    /// A regular file, for reading. `None` where nothing is. A symbolic link is followed inside the tree.
+    pub(super) fn open_file(&self, path: &str) -> Result<Option<File>, HostError> {
+        // A pipe without a writer would block the open.
+        match self.resolve(path, OFlags::RDONLY | OFlags::NONBLOCK) {
+            Ok(fd) => match rustix::fs::fstat(&fd).map(|stat| entry(&stat).kind) {
+                Ok(EntryKind::File) => Ok(Some(File::from(fd))),
+                Ok(EntryKind::Directory) => Err(failed("read", path)(Errno::ISDIR)),
+                Ok(_) => Err(failed("read", path)(Errno::INVAL)),
+                Err(errno) => Err(failed("look at", path)(errno)),
+            },
+            Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
+            Err(errno) => Err(failed("read", path)(errno)),
+        }
+    }
+
+    /// A directory, for work below it.
+    pub(super) fn open_directory(&self, path: &str) -> Result<OwnedFd, HostError> {
+        self.resolve(path, OFlags::RDONLY | OFlags::DIRECTORY).map_err(failed("open", path))
     }
 
     /// See [`Host::write_link`](super::Host::write_link).
@@ -291,6 +316,21 @@ impl Staged<'_> {
     pub(crate) fn path(&self) -> String {
         let folder = self.target.rsplit_once('/').map_or("", |(folder, _)| folder);
         format!("{folder}/{}", self.temporary.name)
+    }
+
+    /// The new file, for writing.
+    pub(super) fn file(&self) -> Result<File, HostError> {
+        let file = self.temporary.fd.try_clone().map(File::from);
+        file.map_err(|source| HostError::Path { action: "write", path: self.target.into(), source })
+    }
+
+    /// Gives it its owner and mode, and brings it to disk, after it was written by [`Staged::file`].
+    pub(super) fn seal(&self, access: Access) -> Result<(), HostError> {
+        self.temporary.fill(&[], access).map_err(|source| HostError::Path {
+            action: "write",
+            path: self.target.into(),
+            source,
+        })
     }
 
     /// Puts it where it shall be. It is on disk when this returns.
