@@ -362,7 +362,9 @@ async fn must(host: &impl Host, command: &Command) -> Result<CommandOutput, Prov
 }
 
 fn failed(command: &Command, output: &CommandOutput) -> ProviderError {
-    ProviderError::Command { program: command.program().to_owned(), failure: output.failure() }
+    // In one line, as all messages are.
+    let failure = output.failure().split_whitespace().collect::<Vec<_>>().join(" ");
+    ProviderError::Command { program: command.program().to_owned(), failure }
 }
 
 #[cfg(test)]

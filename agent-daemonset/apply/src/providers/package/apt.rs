@@ -189,11 +189,23 @@ fn lists_are_stale(stderr: &str) -> bool {
     signs.iter().any(|sign| stderr.contains(sign))
 }
 
+/// What apt says of dependencies, which it writes to standard output: `name : Depends: other but it is not installable`.
+fn unmet(stdout: &str) -> Option<String> {
+    let (_, lines) = stdout.split_once("unmet dependencies:\n")?;
+    let lines = lines.lines().take_while(|line| line.starts_with(' '));
+    Some(lines.flat_map(str::split_whitespace).collect::<Vec<_>>().join(" "))
+}
+
 /// A lock that somebody keeps is a matter of all packages, and worth a sentence of its own.
 fn explained(command: &Command, output: &CommandOutput) -> Failure {
     let stderr = String::from_utf8_lossy(&output.stderr);
     let Some((_, lock)) = stderr.rsplit_once("Could not get lock ") else {
-        return failed(command, output).into();
+        return match (failed(command, output), unmet(&String::from_utf8_lossy(&output.stdout))) {
+            (ProviderError::Command { program, failure }, Some(unmet)) => {
+                ProviderError::Command { program, failure: format!("{failure} {unmet}") }.into()
+            }
+            (error, _) => error.into(),
+        };
     };
     let file = lock.split_whitespace().next().unwrap_or_default().trim_end_matches(['.', ',']);
     let holder = lock
@@ -240,6 +252,15 @@ mod tests {
         let unknown = "E: Could not get lock /var/lib/apt/lists/lock. - open (11: Resource temporarily unavailable)";
         assert!(said(unknown).starts_with("true: another process holds /var/lib/apt/lists/lock,"));
         assert_eq!(said("E: no"), "false: apt-get exited with 100: E: no");
+    }
+
+    #[test]
+    fn unmet_dependencies_are_part_of_the_message() {
+        let stdout = "Reading...\nThe following packages have unmet dependencies:\n a : Depends: b but it is not \
+                      installable\n     Depends: c\nE: x\n";
+        let output = CommandOutput { code: Some(100), stdout: stdout.into(), stderr: "E: broken".into() };
+        let said = explained(&apt_get(["install"]), &output).error.to_string();
+        assert_eq!(said, "apt-get exited with 100: E: broken a : Depends: b but it is not installable Depends: c");
     }
 
     #[test]
