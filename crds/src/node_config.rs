@@ -107,8 +107,7 @@ pub struct NodeConfigResource {
     /// A file from a URL. It is fetched when the file's digest is another one.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub download: Option<Box<Download>>,
-    /// An unpacked archive from a URL: tar, plain or compressed by gzip, xz, zstd or bzip2, or zip. Another digest unpacks
-    /// anew.
+    /// An unpacked archive from a URL: tar, plain or compressed by gzip, xz or zstd, or zip. Another digest unpacks anew.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub archive: Option<Box<Archive>>,
     /// A package of the system's package manager (apt or dnf). Packages that follow each other are one transaction.

@@ -24,6 +24,7 @@ use tracing::{debug, info, warn};
 use self::visit::Visit;
 use crate::{
     host::Host,
+    providers::package::Lists,
     state::{Applied, Pending, StateDir, StateError},
 };
 
@@ -91,6 +92,7 @@ impl<H: Host> Run<'_, H> {
             applied: Applied::load(self.state)?,
             ended: BTreeMap::new(),
             differences: Vec::new(),
+            lists: Lists::of_run(self.mode == Mode::Noop),
         };
         if self.mode == Mode::Apply {
             visit.remove_leftovers(&catalog.resources);

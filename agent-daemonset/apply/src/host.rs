@@ -11,7 +11,7 @@ use std::{collections::BTreeMap, io, path::PathBuf, time::Duration};
 
 use drover_catalog::{Digest, Sensitive};
 pub use local::LocalHost;
-pub(crate) use local::Tree;
+pub(crate) use local::{Tree, unpack_bytes};
 use thiserror::Error;
 
 /// A machine, or a folder that stands for one. Paths are absolute and mean the machine's own tree.
@@ -107,8 +107,12 @@ pub trait Host {
     /// [`Host::write_file`] otherwise.
     async fn download(&self, download: &Download<'_>) -> Result<(), HostError>;
 
+    /// The SHA-256 of a regular file. `None` where nothing is. It reads the whole file, piece by piece.
+    fn file_digest(&self, path: &str) -> Result<Option<Digest>, HostError>;
+
     /// Unpacks an archive that is a file of the machine into a directory; see [`ArchiveSpec`](drover_catalog::ArchiveSpec).
-    /// Returns the paths of the files that it holds, relative to the directory, with their sizes.
+    /// Returns the paths of the files and links that it holds, relative to the directory, with their sizes. All of it
+    /// is on disk then.
     async fn unpack(&self, unpack: &Unpack<'_>) -> Result<Vec<(String, u64)>, HostError>;
 
     /// Runs a command to its end. Ended with all its children when it takes too long, or when
@@ -186,6 +190,8 @@ pub struct Download<'a> {
 pub struct Unpack<'a> {
     /// The archive, a file of the machine.
     pub archive: &'a str,
+    /// Its SHA-256: a file that somebody else has put in its place is refused.
+    pub sha256: &'a Digest,
     /// The directory.
     pub into: &'a str,
     /// So many leading parts of each path are left out.
@@ -194,6 +200,8 @@ pub struct Unpack<'a> {
     pub user: u32,
     /// Its group.
     pub group: u32,
+    /// Files and links below the directory that go, unless the archive has them: those of an older one.
+    pub replaces: &'a [String],
 }
 
 /// A command on the machine.

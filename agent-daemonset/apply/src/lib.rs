@@ -12,6 +12,8 @@
 mod account_files;
 pub mod engine;
 pub mod facts;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod host;
 mod providers;
 pub mod run_in_root;

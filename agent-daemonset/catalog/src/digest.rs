@@ -1,4 +1,4 @@
-use std::fmt;
+use std::{fmt, io};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -11,9 +11,27 @@ pub struct Digest(String);
 impl Digest {
     /// The digest of these bytes.
     pub fn of(bytes: &[u8]) -> Self {
+        Self::of_hash(&Sha256::digest(bytes))
+    }
+
+    /// The digest of all that a reader gives.
+    pub fn of_reader(mut reader: impl io::Read) -> io::Result<Self> {
+        let mut digester = Digester::default();
+        let mut chunk = vec![0; 64 * 1024];
+        loop {
+            match reader.read(&mut chunk) {
+                Ok(0) => return Ok(digester.finish()),
+                Ok(length) => digester.update(chunk.get(..length).unwrap_or_default()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn of_hash(hash: &[u8]) -> Self {
         use fmt::Write as _;
         let mut hex = String::with_capacity(64);
-        for byte in Sha256::digest(bytes) {
+        for byte in hash {
             // Writing to a String does not fail.
             let _ = write!(hex, "{byte:02x}");
         }
@@ -36,6 +54,22 @@ impl Digest {
     }
 }
 
+/// The digest of content that comes bit by bit.
+#[derive(Clone, Debug, Default)]
+pub struct Digester(Sha256);
+
+impl Digester {
+    /// Takes the next bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// The digest of all bytes that were taken.
+    pub fn finish(self) -> Digest {
+        Digest::of_hash(&self.0.finalize())
+    }
+}
+
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -52,5 +86,10 @@ mod tests {
         let digest = Digest::of(b"abc");
         assert_eq!(digest.as_str(), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
         assert_eq!(digest.short(8), "ba7816bf");
+        let mut bit_by_bit = Digester::default();
+        bit_by_bit.update(b"a");
+        bit_by_bit.update(b"bc");
+        assert_eq!(bit_by_bit.finish(), digest);
+        assert_eq!(Digest::of_reader(b"abc".as_slice()).unwrap(), digest);
     }
 }

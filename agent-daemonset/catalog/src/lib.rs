@@ -13,7 +13,7 @@ mod resource;
 mod sensitive;
 
 pub use catalog::{Catalog, HostIdentity, RevisionRef};
-pub use digest::Digest;
+pub use digest::{Digest, Digester};
 pub use facts::{Facts, Memory, Networking, Os, Processors};
 pub use part::{
     ArchiveSpec, AuthorizedKeysSpec, CommandSpec, DirectorySpec, DownloadSpec, Edit, EditSpec, FileSpec, Finish,

@@ -228,9 +228,13 @@ pub struct DownloadSpec {
     pub timeout_seconds: u32,
 }
 
-/// An unpacked archive: tar, plain or compressed by gzip, xz, zstd or bzip2, or zip; told by its first bytes.
+/// An unpacked archive: tar, plain or compressed by gzip, xz or zstd, or zip; told by its first bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ArchiveSpec {
+    /// What it is called among the archives of its directory, the same when its URL and digest change: what an older one
+    /// of this name has put there and this one has not is removed. Empty: its URL is its name.
+    #[serde(default)]
+    pub name: String,
     /// As in [`DownloadSpec::url`].
     pub url: String,
     /// The archive's SHA-256. Another digest unpacks anew.

@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
+pub(crate) mod machine;
 pub(crate) mod master;
 
 use std::{path::Path, process::Command};

@@ -8,7 +8,7 @@ use super::visit::{Done, SettleError, Stance, Visit, report};
 use crate::{
     host::Host,
     providers::{
-        Change as _, ProviderError,
+        Change as _,
         package::{self, Change},
     },
     state::StateError,
@@ -69,7 +69,7 @@ impl<H: Host> Visit<'_, H> {
 
     async fn transaction(&mut self, open: &mut [Open<'_>]) -> Result<Vec<Result<Done, SettleError>>, StateError> {
         let specs: Vec<&PackageSpec> = open.iter().map(|one| one.spec).collect();
-        let observed = package::observe(self.host, &specs).await;
+        let observed = package::observe(self.host, &specs, &mut self.lists).await;
         let mut results: Vec<Result<Done, SettleError>> = Vec::with_capacity(open.len());
         match observed {
             Ok(observed) => {
@@ -85,8 +85,7 @@ impl<H: Host> Visit<'_, H> {
             }
             Err(error) => {
                 // It is true of each of them.
-                let why = error.to_string();
-                results.extend(open.iter().map(|_| Err(ProviderError::Refused(why.clone()).into())));
+                results.extend(open.iter().map(|_| Err(package::repeated(&error).into())));
             }
         }
         let is_due = |one: &Open<'_>| !one.changes.is_empty() && !one.stance.look_only;
@@ -97,7 +96,9 @@ impl<H: Host> Visit<'_, H> {
         }
         let due: Vec<(&PackageSpec, &[Change])> =
             open.iter().filter(|one| is_due(one)).map(|one| (one.spec, one.changes.as_slice())).collect();
-        let mut applied = if due.is_empty() { Vec::new() } else { package::apply(self.host, &due).await }.into_iter();
+        let mut applied =
+            if due.is_empty() { Vec::new() } else { package::apply(self.host, &due, &mut self.lists).await }
+                .into_iter();
         for (one, result) in open.iter().zip(&mut results).filter(|(one, _)| is_due(one)) {
             if let Some(Err(error)) = applied.next() {
                 *result = Err(error.into());

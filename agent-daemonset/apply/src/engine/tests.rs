@@ -275,6 +275,7 @@ fn what_cannot_be_done_here_defers_what_requires_it() {
         applied: Applied::load(&state).unwrap(),
         ended: BTreeMap::new(),
         differences: Vec::new(),
+        lists: crate::providers::package::Lists::default(),
     };
     let [a, b] = image.resources.as_slice() else { panic!() };
     visit.ended.insert(&a.id, ResourceStatus::Deferred);

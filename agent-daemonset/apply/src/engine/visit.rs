@@ -14,7 +14,7 @@ use tracing::warn;
 use super::{Mode, difference::Difference};
 use crate::{
     host::{Command, Host, HostError},
-    providers::{Change as _, Contents, Provider, ProviderError},
+    providers::{Change as _, Contents, Provider, ProviderError, package::Lists},
     state::{Applied, Pending, StateDir, StateError},
 };
 
@@ -33,6 +33,8 @@ pub(super) struct Visit<'a, H> {
     pub(super) applied: Applied,
     pub(super) ended: BTreeMap<&'a ResourceId, ResourceStatus>,
     pub(super) differences: Vec<Difference>,
+    /// What this run knows of the lists of packages.
+    pub(super) lists: Lists,
 }
 
 /// What is known of a resource before it is looked at.

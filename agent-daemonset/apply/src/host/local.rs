@@ -2,9 +2,11 @@
 
 mod accounts;
 mod commands;
+mod download;
 mod reboot;
 mod systemd;
 mod tree;
+mod unpack;
 
 use std::{
     io,
@@ -12,8 +14,10 @@ use std::{
 };
 
 use commands::Runner;
+use drover_catalog::Digest;
 use systemd::Systemd;
 pub(crate) use tree::Tree;
+pub(crate) use unpack::unpack_bytes;
 
 use super::{Access, Command, CommandOutput, Download, Entry, Host, HostError, Unit, UnitJob, Unpack};
 
@@ -211,13 +215,15 @@ impl Host for LocalHost {
     }
 
     async fn download(&self, download: &Download<'_>) -> Result<(), HostError> {
-        let url = download.url.to_owned();
-        Err(HostError::Download { url, why: "this agent can not download yet".to_owned() })
+        download::download(&self.tree, download).await
+    }
+
+    fn file_digest(&self, path: &str) -> Result<Option<Digest>, HostError> {
+        download::digest(&self.tree, path)
     }
 
     async fn unpack(&self, unpack: &Unpack<'_>) -> Result<Vec<(String, u64)>, HostError> {
-        let archive = unpack.archive.to_owned();
-        Err(HostError::Archive { archive, why: "this agent can not unpack yet".to_owned() })
+        unpack::unpack(&self.tree, unpack).await
     }
 
     async fn run(&self, command: &Command) -> Result<CommandOutput, HostError> {

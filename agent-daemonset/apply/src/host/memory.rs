@@ -5,6 +5,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
 };
 
+use drover_catalog::Digest;
 use futures::executor::block_on;
 
 use super::{Access, Command, CommandOutput, Download, Entry, EntryKind, Host, HostError, Unit, UnitJob, Unpack};
@@ -63,7 +64,6 @@ impl MemoryHost {
     }
 
     /// What is to be had at a URL; at no other there is anything.
-    #[expect(dead_code, reason = "the providers of links and downloads come next")]
     pub(crate) fn url(self, url: &str, content: &[u8]) -> Self {
         self.downloads.borrow_mut().insert(url.into(), content.into());
         self
@@ -253,17 +253,37 @@ impl Host for MemoryHost {
     }
 
     async fn download(&self, download: &Download<'_>) -> Result<(), HostError> {
-        let Some(content) = self.downloads.borrow().get(download.url).cloned() else {
+        let own = download.url.strip_prefix("file://").map(|path| self.read_file(path)).transpose()?.flatten();
+        let Some(content) = self.downloads.borrow().get(download.url).cloned().or(own) else {
             return Err(HostError::Download { url: download.url.to_owned(), why: "not found".to_owned() });
         };
+        if Digest::of(&content) != *download.sha256 {
+            return Err(HostError::Download { url: download.url.to_owned(), why: "wrong digest".to_owned() });
+        }
         self.act(format!("download {}", download.path), || {
             self.put(download.path, EntryKind::File, &content, download.access);
         })
     }
 
+    fn file_digest(&self, path: &str) -> Result<Option<Digest>, HostError> {
+        Ok(self.read_file(path)?.map(|content| Digest::of(&content)))
+    }
+
     async fn unpack(&self, unpack: &Unpack<'_>) -> Result<Vec<(String, u64)>, HostError> {
-        self.act(format!("unpack {} into {}", unpack.archive, unpack.into), || {})?;
-        Ok(vec![("bin/tool".to_owned(), 3)])
+        // An archive in memory is lines: the paths of files that hold their own names.
+        let archive = self.read_file(unpack.archive)?.unwrap_or_default();
+        assert_eq!(Digest::of(&archive), *unpack.sha256);
+        let archive = String::from_utf8_lossy(&archive).into_owned();
+        let access = Access { mode: 0o755, user: unpack.user, group: unpack.group };
+        self.act(format!("unpack into {}", unpack.into), || {
+            for path in archive.lines() {
+                self.put(&format!("{}/{path}", unpack.into), EntryKind::File, path.as_bytes(), access);
+            }
+        })?;
+        for old in unpack.replaces.iter().filter(|old| archive.lines().all(|path| path != *old)) {
+            self.remove_file(&format!("{}/{old}", unpack.into))?;
+        }
+        Ok(archive.lines().map(|path| (path.to_owned(), path.len() as u64)).collect())
     }
 
     async fn write_file(
@@ -427,7 +447,7 @@ pub(crate) fn check_notified<P: Provider>(spec: &P, host: &MemoryHost, expected:
     assert_eq!(changes(spec, host, true), expected);
 }
 
-fn changes<P: Provider>(spec: &P, host: &MemoryHost, notified: bool) -> String {
+pub(crate) fn changes<P: Provider>(spec: &P, host: &MemoryHost, notified: bool) -> String {
     match block_on(spec.observe(host, notified)).and_then(|observed| spec.diff(&observed)) {
         Ok(changes) => changes.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
         Err(error) => format!("refused: {error}"),

@@ -1,9 +1,18 @@
-//! Packages by apt and dpkg, run inside the machine's root.
+//! Packages by the machine's own package manager, run inside its root: apt with dpkg, or dnf with rpm.
 //!
-//! A package that the machine does not know is looked for once more with fresh lists. A held package, a broken
-//! repository or a conflict is apt's to explain: its own words are in the message.
+//! Packages of adjacent resources are looked at by one query and changed by one transaction. A package that the
+//! manager does not know is looked for once more with fresh lists. A broken repository or a conflict is the manager's
+//! to explain: its own words are in the message.
+//!
+//! - `apt`, `dpkg`: Debian, Ubuntu and what is made of them
+//! - `dnf`, `rpm`: Fedora, Red Hat Enterprise Linux and what is made of them
 
-use std::{fmt, time::Duration};
+mod apt;
+mod dnf;
+mod dpkg;
+mod rpm;
+
+use std::{cmp::Ordering, fmt, time::Duration};
 
 use drover_catalog::{PackageSpec, PackageState, PropertyEvent};
 
@@ -11,34 +20,81 @@ use super::{Provider, ProviderError, event_of};
 use crate::host::{Command, CommandOutput, Host, HostError};
 
 const QUERY_TIMEOUT: Duration = Duration::from_secs(60);
-/// A big package over a slow line, and the wait for another apt's lock.
+/// A big package over a slow line, and the wait for another package manager's lock.
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(1800);
 
+/// What one run knows of the lists of what repositories offer. They are fetched at most once in a run.
+#[derive(Debug, Default)]
+pub(crate) struct Lists {
+    /// Whether this run fetched them.
+    refreshed: bool,
+    /// Whether nothing may be fetched, since the run only looks.
+    look_only: bool,
+}
+
+impl Lists {
+    /// Nothing was fetched yet.
+    pub(crate) fn of_run(look_only: bool) -> Self {
+        Self { refreshed: false, look_only }
+    }
+
+    /// Whether they may be fetched now; if so, they count as fetched.
+    fn may_refresh(&mut self) -> bool {
+        let may = !self.refreshed && !self.look_only;
+        self.refreshed |= may;
+        may
+    }
+}
+
 /// A package as it is.
-#[derive(Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Observed {
     /// The installed version.
     installed: Option<String>,
-    /// Whether that is newer than the wanted one.
-    is_newer: bool,
+    /// Whether it was left half-installed.
+    incomplete: bool,
+    /// What is wanted: the version that was asked for, or for [`PackageState::Latest`] what the repositories offer.
+    wanted: Option<String>,
+    /// Where the installed version stands to the wanted one.
+    order: Option<Ordering>,
+    /// Whether it is held back from upgrades.
+    held: bool,
 }
 
 /// What must change about a package.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Change {
     /// Install it, in a version or as the repository offers it.
-    Install { from: Option<String>, version: Option<String> },
+    Install {
+        /// The installed version.
+        from: Option<String>,
+        /// The version to install.
+        version: Option<String>,
+        /// Whether that is older than the installed one.
+        downgrade: bool,
+        /// Whether it is held, by the same resource, and must be let go for this.
+        held: bool,
+    },
     /// Remove it, and keep its configuration.
-    Remove,
+    Remove {
+        /// As above.
+        held: bool,
+    },
+    /// Hold it back from upgrades, or let it go.
+    Hold(bool),
 }
 
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Install { from: Some(from), version: Some(to) } => write!(f, "upgraded {from} -> {to}"),
-            Self::Install { from: None, version: Some(version) } => write!(f, "installed {version}"),
-            Self::Install { from: _, version: None } => f.write_str("installed"),
-            Self::Remove => f.write_str("removed"),
+            Self::Install { from: Some(from), version: Some(to), downgrade, held: _ } => {
+                write!(f, "{} {from} -> {to}", if *downgrade { "downgraded" } else { "upgraded" })
+            }
+            Self::Install { from: None, version: Some(version), .. } => write!(f, "installed {version}"),
+            Self::Install { from: _, version: None, .. } => f.write_str("installed"),
+            Self::Remove { held: _ } => f.write_str("removed"),
+            Self::Hold(true) => f.write_str("held"),
+            Self::Hold(false) => f.write_str("no longer held"),
         }
     }
 }
@@ -46,208 +102,270 @@ impl fmt::Display for Change {
 impl super::Change for Change {
     fn event(&self) -> PropertyEvent {
         match self {
-            Self::Install { from, version } => event_of("version", from.clone(), version.clone()),
-            Self::Remove => event_of("ensure", Some("present".into()), Some("absent".into())),
+            Self::Install { from, version, .. } => event_of("version", from.clone(), version.clone()),
+            Self::Remove { held: _ } => event_of("ensure", Some("present".into()), Some("absent".into())),
+            Self::Hold(held) => event_of("held", Some((!held).to_string()), Some(held.to_string())),
         }
     }
 }
+
+/// A package and what must change about it.
+pub(crate) type Due<'a> = (&'a PackageSpec, &'a [Change]);
 
 impl Provider for PackageSpec {
     type Observed = Observed;
     type Change = Change;
 
     async fn observe(&self, host: &impl Host, _notified: bool) -> Result<Observed, ProviderError> {
-        let query = Command::new(
-            ["dpkg-query", "--show", "--showformat", "${db:Status-Status} ${Version}\\n", &self.package],
-            QUERY_TIMEOUT,
-        );
-        let output = run(host, &query).await?;
-        let Some(installed) = installed_version(&String::from_utf8_lossy(&output.stdout)) else {
-            return Ok(Observed::default());
-        };
-        let is_newer = match &self.version {
-            Some(wanted) if *wanted != installed => {
-                let compare = ["dpkg", "--compare-versions", &installed, "gt", wanted];
-                run(host, &Command::new(compare, QUERY_TIMEOUT)).await?.success()
-            }
-            _ => false,
-        };
-        Ok(Observed { installed: Some(installed), is_newer })
+        let observed = observe(host, &[self], &mut Lists::default()).await?;
+        Ok(observed.into_iter().next().unwrap_or_default())
     }
 
     fn diff(&self, observed: &Observed) -> Result<Vec<Change>, ProviderError> {
-        let Observed { installed, is_newer } = observed;
-        Ok(match (self.state, installed, &self.version) {
-            (PackageState::Absent, None, _) | (PackageState::Present | PackageState::Latest, Some(_), None) => {
-                Vec::new()
-            }
-            (PackageState::Absent, Some(_), _) => vec![Change::Remove],
-            (PackageState::Present | PackageState::Latest, Some(found), Some(wanted)) if found == wanted => Vec::new(),
-            (PackageState::Present | PackageState::Latest, Some(found), Some(wanted)) if *is_newer => {
-                let package = &self.package;
-                return Err(ProviderError::Refused(format!(
-                    "{package} is {found} here, and a downgrade to {wanted} can break its data; \
-                     do it by hand, or pin {found} or newer"
-                )));
-            }
-            (PackageState::Present | PackageState::Latest, from, version) => {
-                vec![Change::Install { from: from.clone(), version: version.clone() }]
-            }
-        })
+        diff(self, observed)
     }
 
     async fn apply(&self, host: &impl Host, changes: &[Change]) -> Result<(), ProviderError> {
-        for change in changes {
-            let output = match change {
-                Change::Remove => run(host, &apt_get(&["remove", &self.package])).await?,
-                Change::Install { from: _, version } => {
-                    let name = match version {
-                        Some(version) => format!("{}={version}", self.package),
-                        None => self.package.clone(),
-                    };
-                    install(host, &name).await?
-                }
-            };
-            if !output.success() {
-                return Err(ProviderError::Command { program: "apt-get".to_owned(), failure: output.failure() });
-            }
-        }
-        Ok(())
+        apply(host, &[(self, changes)], &mut Lists::default()).await.into_iter().collect()
     }
 }
 
 /// Looks at several packages at once.
-pub(crate) async fn observe(host: &impl Host, specs: &[&PackageSpec]) -> Result<Vec<Observed>, ProviderError> {
-    let mut observed = Vec::with_capacity(specs.len());
+///
+/// Only [`PackageState::Latest`] asks what the repositories offer, from lists that are a day old at most; a run that
+/// only looks takes the lists as they are.
+pub(crate) async fn observe(
+    host: &impl Host,
+    specs: &[&PackageSpec],
+    lists: &mut Lists,
+) -> Result<Vec<Observed>, ProviderError> {
     for spec in specs {
-        observed.push(spec.observe(host, false).await?);
+        check(spec)?;
     }
-    Ok(observed)
+    match Manager::of(host)? {
+        Manager::Apt => apt::observe(host, specs, lists).await,
+        Manager::Dnf => dnf::observe(host, specs, lists).await,
+    }
 }
 
-/// What must change about one of them.
+/// What must change about one of them, in the order of doing it.
 pub(crate) fn diff(spec: &PackageSpec, observed: &Observed) -> Result<Vec<Change>, ProviderError> {
-    spec.diff(observed)
+    let Observed { installed, incomplete, wanted, order, held } = observed;
+    // A hold that the resource itself asks about is in nobody else's way.
+    let held_by_us = *held && spec.held.is_some();
+    if spec.state == PackageState::Absent {
+        let remove = installed.is_some() || *incomplete;
+        return Ok(remove.then_some(Change::Remove { held: held_by_us }).into_iter().collect());
+    }
+    let install = |from: &Option<String>, version: &Option<String>, downgrade| {
+        Some(Change::Install { from: from.clone(), version: version.clone(), downgrade, held: held_by_us })
+    };
+    let mut changes: Vec<Change> = match (installed, order) {
+        (None, _) => install(&None, &spec.version, false),
+        (Some(_), None | Some(Ordering::Equal)) => None,
+        (Some(_), Some(Ordering::Less)) => install(installed, wanted, false),
+        // Newer than what the repositories offer is as new as can be.
+        (Some(_), Some(Ordering::Greater)) if spec.version.is_none() => None,
+        (Some(_), Some(Ordering::Greater)) if spec.allow_downgrade => install(installed, wanted, true),
+        (Some(found), Some(Ordering::Greater)) => {
+            let (package, wanted) = (&spec.package, wanted.as_deref().unwrap_or_default());
+            return Err(ProviderError::Refused(format!(
+                "{package} is {found} here, and a downgrade to {wanted} can break its data; \
+                 do it by hand, allow it by allowDowngrade, or pin {found} or newer"
+            )));
+        }
+    }
+    .into_iter()
+    .collect();
+    changes.extend(spec.held.filter(|wanted| wanted != held).map(Change::Hold));
+    Ok(changes)
 }
 
-/// Changes all of them; one result for each.
-pub(crate) async fn apply(host: &impl Host, due: &[(&PackageSpec, &[Change])]) -> Vec<Result<(), ProviderError>> {
+/// Changes all of them in one transaction; one result for each. When it fails, each is tried by itself: one wrong name
+/// must not keep the others away.
+pub(crate) async fn apply(host: &impl Host, due: &[Due<'_>], lists: &mut Lists) -> Vec<Result<(), ProviderError>> {
+    let manager = match Manager::of(host) {
+        Ok(manager) => manager,
+        Err(error) => return due.iter().map(|_| Err(repeated(&error))).collect(),
+    };
+    let together = match manager.transaction(host, due, lists).await {
+        Ok(()) => return due.iter().map(|_| Ok(())).collect(),
+        Err(failure) => failure,
+    };
+    if due.len() < 2 || together.concerns_all {
+        return due.iter().map(|_| Err(repeated(&together.error))).collect();
+    }
     let mut results = Vec::with_capacity(due.len());
-    for (spec, changes) in due {
-        results.push(spec.apply(host, changes).await);
+    let mut hopeless: Option<ProviderError> = None;
+    for one in due {
+        results.push(match &hopeless {
+            Some(error) => Err(repeated(error)),
+            None => manager.transaction(host, std::slice::from_ref(one), lists).await.map_err(|failure| {
+                if failure.concerns_all {
+                    hopeless = Some(repeated(&failure.error));
+                }
+                let others = due.len() - 1;
+                match failure.error {
+                    ProviderError::Command { program, failure } => ProviderError::Command {
+                        program,
+                        failure: format!("{failure} (alone, and before that together with {others} other packages)"),
+                    },
+                    other => other,
+                }
+            }),
+        });
     }
     results
 }
 
-async fn install(host: &impl Host, name: &str) -> Result<CommandOutput, ProviderError> {
-    let install = apt_get(&["install", "--no-install-recommends", name]);
-    let first = run(host, &install).await?;
-    if !lists_are_stale(&String::from_utf8_lossy(&first.stderr)) {
-        return Ok(first);
-    }
-    let update = run(host, &apt_get(&["update"])).await?;
-    if !update.success() {
-        return Ok(update);
-    }
-    run(host, &install).await
+/// Which package manager a machine has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Manager {
+    Apt,
+    Dnf,
 }
 
-fn apt_get(arguments: &[&str]) -> Command {
-    let options = ["apt-get", "--yes", "-o", "DPkg::Lock::Timeout=120", "-o", "Dpkg::Options::=--force-confold"];
-    let mut command = Command::new(options, CHANGE_TIMEOUT);
-    command.argv.extend(arguments.iter().map(|&argument| argument.to_owned()));
-    // Nobody is there to answer, and messages are looked at below.
-    command.environment = [("DEBIAN_FRONTEND", "noninteractive"), ("LC_ALL", "C")]
-        .map(|(k, v)| (k.to_owned(), drover_catalog::Sensitive::new(v)))
-        .into();
+impl Manager {
+    /// By the files that it cannot do without: no process is started for it.
+    fn of(host: &impl Host) -> Result<Self, ProviderError> {
+        let has = |path| Ok::<_, HostError>(host.entry(path)?.is_some());
+        if has(apt::PROGRAM)? && has(dpkg::STATUS)? {
+            return Ok(Self::Apt);
+        }
+        if has(dnf::PROGRAM)? && has(rpm::PROGRAM)? {
+            return Ok(Self::Dnf);
+        }
+        Err(ProviderError::Refused(
+            "the machine has neither apt-get with dpkg nor dnf with rpm; packages need Debian, Ubuntu, Fedora, \
+             Red Hat Enterprise Linux or another system with one of them"
+                .to_owned(),
+        ))
+    }
+
+    async fn transaction(self, host: &impl Host, due: &[Due<'_>], lists: &mut Lists) -> Result<(), Failure> {
+        match self {
+            Self::Apt => apt::transaction(host, due, lists).await,
+            Self::Dnf => dnf::transaction(host, due, lists).await,
+        }
+    }
+}
+
+/// Why a transaction failed.
+#[derive(Debug)]
+struct Failure {
+    error: ProviderError,
+    /// Whether any other transaction would fail as well, so that there is no use in trying packages one by one.
+    concerns_all: bool,
+}
+
+impl From<ProviderError> for Failure {
+    fn from(error: ProviderError) -> Self {
+        // The program is not there, hangs, or cannot be run here.
+        let concerns_all = matches!(error, ProviderError::Host(_));
+        Self { error, concerns_all }
+    }
+}
+
+/// The same error, for another package. What is only postponed stays so.
+pub(crate) fn repeated(error: &ProviderError) -> ProviderError {
+    match error {
+        ProviderError::Host(HostError::Unavailable(why)) => HostError::Unavailable(why.clone()).into(),
+        ProviderError::Command { program, failure } => {
+            ProviderError::Command { program: program.clone(), failure: failure.clone() }
+        }
+        other => ProviderError::Refused(other.to_string()),
+    }
+}
+
+/// What a transaction is made of, as names or `name` with version.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Plan<'a> {
+    install: Vec<(&'a str, Option<&'a str>)>,
+    remove: Vec<&'a str>,
+    downgrades: bool,
+    /// Let go before, in order to change them.
+    release: Vec<&'a str>,
+    /// Held after.
+    hold: Vec<&'a str>,
+    /// What was held before and must be so again, even when the transaction fails.
+    hold_again: Vec<&'a str>,
+}
+
+impl<'a> Plan<'a> {
+    fn of(due: &[Due<'a>]) -> Self {
+        let mut plan = Self::default();
+        for (spec, changes) in due {
+            let name = spec.package.as_str();
+            for change in *changes {
+                let held = match change {
+                    Change::Install { version, downgrade, held, from: _ } => {
+                        plan.install.push((name, version.as_deref()));
+                        plan.downgrades |= downgrade;
+                        *held
+                    }
+                    Change::Remove { held } => {
+                        plan.remove.push(name);
+                        *held
+                    }
+                    Change::Hold(true) => {
+                        plan.hold.push(name);
+                        false
+                    }
+                    Change::Hold(false) => true,
+                };
+                if held && !plan.release.contains(&name) {
+                    plan.release.push(name);
+                    if spec.held == Some(true) && spec.state != PackageState::Absent {
+                        plan.hold.push(name);
+                        plan.hold_again.push(name);
+                    }
+                }
+            }
+        }
+        plan
+    }
+}
+
+/// Refuses what the package manager would take for something else than one package: an option, a pattern, a path.
+fn check(spec: &PackageSpec) -> Result<(), ProviderError> {
+    let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.' | '_' | ':');
+    let name = &spec.package;
+    if !name.starts_with(|c: char| c.is_ascii_alphanumeric()) || !name.chars().all(is_name) {
+        return Err(ProviderError::Refused(format!(
+            "{name:?} is no package's name; write one package, without version, pattern or path"
+        )));
+    }
+    let is_version = |c: char| is_name(c) || matches!(c, '~' | '^');
+    match &spec.version {
+        Some(version)
+            if !version.starts_with(|c: char| c.is_ascii_alphanumeric()) || !version.chars().all(is_version) =>
+        {
+            Err(ProviderError::Refused(format!(
+                "{version:?} is no version of {name}; write it in full, without a pattern"
+            )))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A command of a package manager. Nobody is there to answer it, and its words are looked at.
+fn command(argv: impl IntoIterator<Item = impl Into<String>>, timeout: Duration) -> Command {
+    let mut command = Command::of(argv.into_iter().map(Into::into).collect(), timeout);
+    command.environment = [("LC_ALL", "C")].map(|(k, v)| (k.to_owned(), drover_catalog::Sensitive::new(v))).into();
     command
 }
 
-async fn run(host: &impl Host, command: &Command) -> Result<CommandOutput, ProviderError> {
-    match host.run(command).await {
-        Err(HostError::NoProgram { program }) => Err(ProviderError::Refused(format!(
-            "the machine has no {program}; packages need Debian, Ubuntu or another system with apt"
-        ))),
-        other => Ok(other?),
-    }
+/// Runs a command that must succeed.
+async fn must(host: &impl Host, command: &Command) -> Result<CommandOutput, ProviderError> {
+    let output = host.run(command).await?;
+    if output.success() { Ok(output) } else { Err(failed(command, &output)) }
 }
 
-/// The version among dpkg's lines, one for each architecture; a removed package whose configuration is left has a line
-/// too.
-fn installed_version(lines: &str) -> Option<String> {
-    lines.lines().find_map(|line| line.strip_prefix("installed ")).map(str::to_owned)
-}
-
-/// Whether apt says that it knows no such package or version, or that the repository has another file than its lists say:
-/// fresh lists may help.
-fn lists_are_stale(stderr: &str) -> bool {
-    let signs = ["Unable to locate package", "has no installation candidate", "was not found", "Failed to fetch"];
-    signs.iter().any(|sign| stderr.contains(sign))
+fn failed(command: &Command, output: &CommandOutput) -> ProviderError {
+    // In one line, as all messages are.
+    let failure = output.failure().split_whitespace().collect::<Vec<_>>().join(" ");
+    ProviderError::Command { program: command.program().to_owned(), failure }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::host::memory::{MemoryHost, apply, check};
-
-    fn jq(state: PackageState, version: Option<&str>) -> PackageSpec {
-        PackageSpec {
-            package: "jq".into(),
-            state,
-            version: version.map(str::to_owned),
-            held: None,
-            allow_downgrade: false,
-        }
-    }
-
-    fn host(dpkg: &str) -> MemoryHost {
-        MemoryHost::new().command("dpkg-query", i32::from(dpkg.is_empty()), dpkg, "")
-    }
-
-    #[test]
-    fn says_what_changes() {
-        let present = jq(PackageState::Present, None);
-        check(&present, &host(""), "installed");
-        check(&present, &host("config-files 1.6\n"), "installed");
-        check(&present, &host("installed 1.6\n"), "");
-        check(&present, &host("not-installed \ninstalled 1.6\n"), "");
-        let absent = jq(PackageState::Absent, None);
-        check(&absent, &host(""), "");
-        check(&absent, &host("config-files 1.6\n"), "");
-        check(&absent, &host("installed 1.6\n"), "removed");
-        let pinned = jq(PackageState::Present, Some("1.7"));
-        check(&pinned, &host(""), "installed 1.7");
-        check(&pinned, &host("installed 1.7\n"), "");
-        check(&pinned, &host("installed 1.6\n").command("dpkg", 1, "", ""), "upgraded 1.6 -> 1.7");
-    }
-
-    #[test]
-    fn refuses_a_downgrade() {
-        let newer = host("installed 1.8\n").command("dpkg", 0, "", "");
-        let refusal = "refused: jq is 1.8 here, and a downgrade to 1.7 can break its data; \
-                       do it by hand, or pin 1.8 or newer";
-        check(&jq(PackageState::Present, Some("1.7")), &newer, refusal);
-    }
-
-    #[test]
-    fn looks_once_more_with_fresh_lists_when_its_own_are_stale() {
-        let spec = jq(PackageState::Present, None);
-        for stale in ["E: Unable to locate package jq", "E: Failed to fetch file:/repo/jq.deb  Hash Sum mismatch"] {
-            let unknown = host("").command("apt-get", 100, "", stale);
-            let error = apply(&spec, &unknown).unwrap_err().to_string();
-            assert_eq!(error, format!("apt-get exited with 100: {stale}"));
-            // An update that fails is what explains it.
-            assert_eq!(unknown.count("run apt-get"), 2, "{}", unknown.log());
-        }
-        let broken = host("").command("apt-get", 100, "", "E: Unmet dependencies");
-        apply(&spec, &broken).unwrap_err();
-        assert_eq!(broken.count("run apt-get"), 1, "{}", broken.log());
-    }
-
-    #[test]
-    fn says_what_is_missing_where_there_is_no_apt() {
-        let no_apt = MemoryHost::new().without_program("dpkg-query");
-        let refusal = "refused: the machine has no dpkg-query; packages need Debian, Ubuntu or another system with apt";
-        check(&jq(PackageState::Present, None), &no_apt, refusal);
-    }
-}
+mod tests;

@@ -107,6 +107,7 @@ pub(super) fn download(spec: &Download, scope: &mut Scope<'_>) -> Result<Made, C
 pub(super) fn archive(spec: &Archive, scope: &mut Scope<'_>) -> Result<Made, CompileError> {
     let Archive { url, sha256, into, strip_components, owner, group, timeout_seconds } = spec;
     Ok(Part::Archive(ArchiveSpec {
+        name: scope.label().to_owned(),
         url: scope.url("archive.url", url)?,
         sha256: scope.sha256("archive.sha256", sha256)?,
         into: scope.path("archive.into", into)?,
