@@ -4,7 +4,7 @@
 //! - `resource`: one resource, with its defaults
 //! - `template`: files from Jinja templates
 //! - `order`: what comes before what
-//! - `facts`: the two spellings of facts
+//! - `facts`: facts as the API keeps them
 //! - `names`: which name somebody may have meant
 //!
 //! Equal inputs give equal catalogs, byte by byte, in whatever order the revisions are passed. No error shows a value of
@@ -23,7 +23,7 @@ use drover_crds::NodeConfigResource;
 
 use self::template::Templates;
 pub use self::{
-    facts::{brief_from_facts, facts_from_brief},
+    facts::{facts_for_status, facts_from_status},
     names::Hint,
     template::TemplateError,
 };

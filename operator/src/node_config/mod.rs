@@ -174,7 +174,7 @@ fn subject(host: &Host) -> Option<Subject> {
         },
         node_name: host.spec.node_ref.name.clone(),
         labels: host.labels().clone(),
-        facts: compile::facts_from_brief(status.facts.as_ref()?),
+        facts: compile::facts_from_status(status.facts.as_ref()?)?,
         generation: status.assigned_generation,
     })
 }

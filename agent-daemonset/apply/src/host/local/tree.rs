@@ -18,7 +18,7 @@ use rustix::{
     io::Errno,
 };
 
-use super::{super::EntryKind, Access, Entry, HostError, failed};
+use super::{super::EntryKind, Access, Entry, FileVersion, HostError, failed};
 
 /// What a half-written file is named: `.drover-<process>-<number>.tmp`.
 const TEMPORARY_PREFIX: &str = ".drover-";
@@ -43,12 +43,21 @@ impl Tree {
 
     /// See [`Host::entry`](super::Host::entry).
     pub(crate) fn entry(&self, path: &str) -> Result<Option<Entry>, HostError> {
-        let stat = match self.parent(path) {
-            Ok((parent, name)) => stat(&parent, name),
-            Err(errno) => Err(errno),
-        };
-        match stat {
-            Ok(stat) => Ok(Some(entry(&stat))),
+        Ok(self.stat(path)?.map(|stat| entry(&stat)))
+    }
+
+    /// See [`Host::file_version`](super::Host::file_version).
+    pub(crate) fn file_version(&self, path: &str) -> Result<Option<FileVersion>, HostError> {
+        Ok(self.stat(path)?.map(|stat| FileVersion {
+            inode: stat.st_ino,
+            size: u64::try_from(stat.st_size).unwrap_or(0),
+            changed: (stat.st_ctime, stat.st_ctime_nsec),
+        }))
+    }
+
+    fn stat(&self, path: &str) -> Result<Option<Stat>, HostError> {
+        match self.parent(path).and_then(|(parent, name)| stat(&parent, name)) {
+            Ok(stat) => Ok(Some(stat)),
             Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
             Err(errno) => Err(failed("look at", path)(errno)),
         }
