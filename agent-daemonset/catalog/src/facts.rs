@@ -82,7 +82,7 @@ pub struct Os {
     pub architecture: String,
     /// The processor architecture as the kernel names it, such as `x86_64`.
     pub hardware: String,
-    /// SELinux.
+    /// Security-Enhanced Linux.
     pub selinux: Selinux,
 }
 
@@ -108,7 +108,7 @@ pub struct Distro {
     pub description: String,
 }
 
-/// SELinux; see selinux(8).
+/// Security-Enhanced Linux; see selinux(8).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Selinux {

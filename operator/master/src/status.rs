@@ -394,7 +394,9 @@ mod tests {
 
     fn told_of(outcome: Outcome, resources: Vec<ResourceReport>) -> Report {
         let mut totals = drover_catalog::Totals::default();
-        resources.iter().for_each(|resource| totals.add(resource));
+        for resource in &resources {
+            totals.add(resource);
+        }
         Report {
             totals,
             millis_by_type: std::collections::BTreeMap::new(),
@@ -528,13 +530,15 @@ mod tests {
 
     #[test]
     fn drift_that_ends_is_written_and_drift_that_stays_is_not() {
-        let corrected = ResourceReport {
-            corrective: true,
-            ..ResourceReport::new(ResourceId::new("base", "a"), "file", ResourceStatus::Pending, String::new())
+        let differs = |name| {
+            let id = ResourceId::new("base", name);
+            let resource = ResourceReport::new(id, "file", ResourceStatus::Pending, String::new());
+            told_of(Outcome::Converged, vec![ResourceReport { corrective: true, ..resource }])
         };
-        let drifted = told_of(Outcome::Converged, vec![corrected]);
+        let drifted = differs("a");
         let host = after(view(), report(&view(), &drifted, at(1)).unwrap());
         assert_eq!(report(&host, &drifted, at(2)), None);
+        assert!(report(&host, &differs("b"), at(2)).is_some(), "another one");
         let quiet = told(Outcome::Converged, &[("a", ResourceStatus::Unchanged, "")]);
         let host = after(host.clone(), report(&host, &quiet, at(3)).unwrap());
         let known = host.drifted.as_ref().unwrap();

@@ -184,9 +184,9 @@ mod tests {
 
     #[test]
     fn processors_are_counted_by_socket_and_models_told_once() {
-        let two_sockets: String = (0..4)
-            .map(|cpu| format!("processor\t: {cpu}\nmodel name\t: Fast: 3.0 GHz\nphysical id\t: {}\n\n", cpu % 2))
-            .collect();
+        let two_sockets = [0, 1, 0, 1]
+            .map(|socket| format!("processor\t: 7\nmodel name\t: Fast: 3.0 GHz\nphysical id\t: {socket}\n"))
+            .join("\n");
         let x86 = processors("0-3", &two_sockets);
         assert_eq!((x86.count, x86.physicalcount, x86.models), (4, 2, vec!["Fast: 3.0 GHz".to_owned()]));
         let arm = processors("0-7", "processor\t: 0\nCPU implementer\t: 0x41\n");

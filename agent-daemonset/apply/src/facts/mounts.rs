@@ -1,4 +1,4 @@
-//! Mounted file systems that belong to the machine, from `/proc/PID/mountinfo`; see proc_pid_mountinfo(5).
+//! Mounted file systems that belong to the machine, from `/proc/PID/mountinfo`; see `proc_pid_mountinfo(5)`.
 
 use std::{collections::BTreeMap, path::Path};
 
