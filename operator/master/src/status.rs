@@ -509,6 +509,10 @@ mod tests {
             (&[("a", Unchanged, false, false), ("b", Failed, false, false)], format!("False InPlace {quiet}")),
             (&[("a", Skipped, false, false)], "Unknown NotLooked the last run could not look at the resources".into()),
             (&[("a", Changed, true, false)], "True Corrected 1 resource was corrected: base/a".into()),
+            (
+                &[("a", Changed, true, false), ("b", Changed, false, false)],
+                "True Corrected 1 resource was corrected: base/a".into(),
+            ),
             (&[("a", Pending, true, false), ("b", Pending, true, false), ("c", Changed, true, false)],
              "True Differs 2 resources differ: base/a, base/b; 1 resource was corrected: base/c".into()),
             (&[("a", Pending, true, false)], "True Differs 1 resource differs: base/a".into()),
