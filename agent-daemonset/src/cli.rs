@@ -1,6 +1,6 @@
 //! The command line. Each flag can also be given by environment, which is how the DaemonSet does it.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use drover_apply::run_in_root::{Entrance, Switch};
@@ -46,11 +46,8 @@ pub(crate) enum Command {
     )]
     Apply(ApplyOptions),
     /// Print what templates may know of a machine, as JSON
-    Facts {
-        /// The root of the machine, or a folder that stands for one
-        #[arg(long, env = "DROVER_ROOT", default_value = "/")]
-        root: PathBuf,
-    },
+    #[command(after_help = "Exit codes: 0 printed, 1 there is no such fact or something failed, 64 wrong usage.")]
+    Facts(FactsOptions),
     /// Change root, user and umask, and become a command; the agent calls itself so
     #[command(name = "run-in-root", hide = true)]
     RunInRoot(RunInRootOptions),
@@ -110,6 +107,43 @@ pub(crate) struct RunOptions {
     /// The name of this machine's Host: a catalog for another is refused. Else the first catalog tells it
     #[arg(long, env = "DROVER_HOST_NAME")]
     pub(crate) host_name: Option<String>,
+    #[command(flatten)]
+    pub(crate) facts_ttl: FactsTtl,
+}
+
+/// How long what a program of `/etc/drover/facts.d` said counts.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct FactsTtl {
+    /// Seconds until a program in /etc/drover/facts.d is asked again; one that was changed is asked at once
+    #[arg(long = "facts-ttl", value_name = "SECONDS", env = "DROVER_FACTS_TTL", default_value_t = 3600)]
+    seconds: u64,
+}
+
+impl FactsTtl {
+    pub(crate) fn duration(self) -> Duration {
+        Duration::from_secs(self.seconds)
+    }
+}
+
+/// Which facts are printed.
+#[derive(Debug, Args)]
+pub(crate) struct FactsOptions {
+    /// One fact, such as `os.release.major`; else all of them
+    pub(crate) name: Option<String>,
+    /// The root of the machine, or a folder that stands for one
+    #[arg(long, env = "DROVER_ROOT", default_value = "/")]
+    pub(crate) root: PathBuf,
+    /// The folder, on the machine itself, that remembers what programs said
+    #[arg(long, env = "DROVER_STATE_DIR", default_value = "/var/lib/drover")]
+    pub(crate) state_dir: String,
+    /// Print what changes by itself as well (free memory, load, uptime, time), which templates do not know
+    #[arg(long)]
+    pub(crate) volatile: bool,
+    /// Ask each program in /etc/drover/facts.d now, whatever it said before
+    #[arg(long)]
+    pub(crate) refresh: bool,
+    #[command(flatten)]
+    pub(crate) facts_ttl: FactsTtl,
 }
 
 /// One run.

@@ -10,7 +10,11 @@ use std::{
 };
 
 use anyhow::Context as _;
-use drover_apply::{Host as _, LocalHost, Mode, Run, RunError, RunResult, StateDir, facts, state::Pending};
+use drover_apply::{
+    Host as _, LocalHost, Mode, Run, RunError, RunResult, StateDir,
+    facts::{self, Gatherer},
+    state::Pending,
+};
 use drover_catalog::{Catalog, Digest, Report};
 use tokio::{select, sync::watch, time};
 use tracing::{error, info, warn};
@@ -36,7 +40,7 @@ const SHUTTING_DOWN: Duration = Duration::from_secs(300);
 
 /// Runs the agent until it is told to end.
 pub(crate) async fn run(options: RunOptions) -> anyhow::Result<Exit> {
-    let RunOptions { root, masters_dir, token_file, state_dir, host_name } = options;
+    let RunOptions { root, masters_dir, token_file, state_dir, host_name, facts_ttl } = options;
     let state = StateDir::new(&root, &state_dir)?;
     let memory = Memory(&state);
     let (stop, stopping) = watch::channel(false);
@@ -45,7 +49,8 @@ pub(crate) async fn run(options: RunOptions) -> anyhow::Result<Exit> {
     let keeper = Keeper::new(&root, &state, host_name, reports, stopping)?;
     let etag = keeper.current.as_ref().map(|catalog| catalog.etag());
     let masters = Masters::new(masters_dir, token_file, place(&root));
-    let link = Link { masters, memory, root: root.clone(), catalogs, reports: leaving };
+    let facts = Gatherer { root: &root, booted: true, state: &state, ttl: facts_ttl.duration(), refresh: false };
+    let link = Link { masters, memory, facts, catalogs, reports: leaving };
     let signals = Signals::listen().context("could not listen for signals")?;
     info!(version = env!("CARGO_PKG_VERSION"), root = %root.display(), "started");
     select! {

@@ -6,14 +6,14 @@
 mod pace;
 mod trouble;
 
-use std::{cell::RefCell, convert::Infallible, path::PathBuf, rc::Rc, time::Instant};
+use std::{cell::RefCell, convert::Infallible, rc::Rc, time::Instant};
 
-use drover_apply::facts;
+use drover_apply::facts::{Gathered, Gatherer};
 use drover_catalog::{Catalog, Digest, Facts, Report, routes};
 use http::{Method, StatusCode};
 use pace::Pace;
 use tokio::sync::watch;
-use tracing::{debug, error, info};
+use tracing::{debug, error, info, warn};
 use trouble::Trouble;
 
 use crate::{
@@ -25,8 +25,8 @@ use crate::{
 pub(crate) struct Link<'a> {
     pub(crate) masters: Masters,
     pub(crate) memory: Memory<'a>,
-    /// The machine that the facts are about.
-    pub(crate) root: PathBuf,
+    /// Looks at the machine.
+    pub(crate) facts: Gatherer<'a>,
     /// Where catalogs go.
     pub(crate) catalogs: watch::Sender<Option<Rc<Catalog>>>,
     /// Where reports come from. Only the latest counts.
@@ -46,10 +46,10 @@ enum Next {
 impl Link<'_> {
     /// Talks for ever. `etag` is that of the catalog at hand.
     pub(crate) async fn talk(self, etag: Option<String>) -> Infallible {
-        let Self { masters, memory, root, catalogs, reports } = self;
+        let Self { masters, memory, facts, catalogs, reports } = self;
         // Both meet the same trouble, which is worth one line.
         let trouble = RefCell::new(trouble::Log::default());
-        let mut inquiry = Inquiry { masters: &masters, root, catalogs, etag, known: None };
+        let mut inquiry = Inquiry { masters: &masters, facts, catalogs, etag, known: None, warned: Vec::new() };
         let mut delivery = Delivery { masters: &masters, memory, reports };
         tokio::select! {
             never = inquiry.go_on(&trouble) => never,
@@ -61,12 +61,14 @@ impl Link<'_> {
 /// Tells facts and asks for catalogs.
 struct Inquiry<'a> {
     masters: &'a Masters,
-    root: PathBuf,
+    facts: Gatherer<'a>,
     catalogs: watch::Sender<Option<Rc<Catalog>>>,
     /// Of the last catalog that came, be it accepted or not: a refused one is not sent again and again.
     etag: Option<String>,
     /// The digest of the facts that a master has.
     known: Option<Digest>,
+    /// What was last said to be wrong with the facts.
+    warned: Vec<String>,
 }
 
 impl Inquiry<'_> {
@@ -93,7 +95,10 @@ impl Inquiry<'_> {
     }
 
     async fn once(&mut self) -> Next {
-        let facts = facts::gather(&self.root, true);
+        let Gathered { facts, warnings } = self.facts.gather().await;
+        // Each is worth a line when it is new, and not at each poll.
+        warnings.iter().filter(|warning| !self.warned.contains(warning)).for_each(|warning| warn!("{warning}"));
+        self.warned = warnings;
         match facts_digest(&facts) {
             Some(digest) if self.known.as_ref() != Some(&digest) => match self.tell(&facts).await {
                 Next::GoOn => self.known = Some(digest),

@@ -5,6 +5,7 @@
 
 mod admission;
 mod cli;
+mod facts;
 mod keeper;
 mod link;
 mod local;
@@ -20,7 +21,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::Parser as _;
 use cli::{Cli, Command, Exit, LogFormat, Logging};
-use drover_apply::{facts, run_in_root};
+use drover_apply::run_in_root;
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
@@ -58,11 +59,7 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
     match cli.command {
         Command::Run(options) => runtime.block_on(keeper::run(options)),
         Command::Apply(options) => runtime.block_on(one_shot::run(options)),
-        Command::Facts { root } => {
-            let facts = facts::gather(&root, one_shot::is_booted(&root));
-            one_shot::print(&serde_json::to_string_pretty(&facts).context("could not write the facts as JSON")?)?;
-            Ok(Exit::Ok)
-        }
+        Command::Facts(options) => runtime.block_on(facts::run(options)),
         // Taken care of before.
         Command::RunInRoot(_) => Ok(Exit::Ok),
     }

@@ -1,9 +1,13 @@
 //! The report of a run, and whether a master needs to hear of it.
 
-use std::{collections::BTreeMap, path::Path, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    time::Duration,
+};
 
 use drover_apply::{RunError, RunResult, facts};
-use drover_catalog::{Catalog, Outcome, Report, ResourceReport, ResourceStatus, Totals};
+use drover_catalog::{Catalog, Outcome, Report, ResourceId, ResourceReport, ResourceStatus, Totals};
 
 /// What a run did, for the masters.
 pub(crate) fn of_run(catalog: &Catalog, result: RunResult, took: Duration, root: &Path) -> Report {
@@ -43,8 +47,9 @@ pub(crate) fn of_failed_run(catalog: &Catalog, error: &RunError, took: Duration,
     Report { outcome: Outcome::Failed, ..report }
 }
 
-/// Whether a report says something that the one before did not. Runs that find everything in place are silent, and so
-/// are those that fail as before.
+/// Whether a report says something that the last one that was sent did not. Runs that find everything in place are
+/// silent, and so are those that fail as before, find the same differences, or correct the same resources as before:
+/// what flaps is told of once.
 pub(crate) fn is_news(report: &Report, before: Option<&Report>) -> bool {
     let Some(before) = before else { return true };
     let timeless = |report: &Report| Report {
@@ -54,23 +59,40 @@ pub(crate) fn is_news(report: &Report, before: Option<&Report>) -> bool {
         resources: Vec::new(),
         ..report.clone()
     };
-    let troubles = |report: &Report| -> Vec<ResourceReport> {
-        let changed = |r: &&ResourceReport| r.status == ResourceStatus::Changed;
-        let timeless = |r: &ResourceReport| ResourceReport { millis: 0, ..r.clone() };
-        report.resources.iter().filter(|r| !changed(r)).map(timeless).collect()
-    };
-    report.totals.changed + report.totals.corrected > 0
+    report.totals.changed > 0
         || timeless(report) != timeless(before)
+        || corrections(report) != corrections(before)
         || troubles(report) != troubles(before)
+}
+
+/// Which resources were corrected, and which change at each run. In what they were corrected may be different each time.
+fn corrections(report: &Report) -> BTreeSet<(&ResourceId, bool, bool)> {
+    let corrected = |r: &ResourceReport| r.status == ResourceStatus::Changed && r.corrective;
+    let told = report.resources.iter().filter(|r| corrected(r) || r.flapping);
+    told.map(|r| (&r.id, corrected(r), r.flapping)).collect()
+}
+
+/// What is not as it should be.
+fn troubles(report: &Report) -> Vec<ResourceReport> {
+    let is_trouble = |r: &&ResourceReport| !matches!(r.status, ResourceStatus::Changed | ResourceStatus::Unchanged);
+    let timeless = |r: &ResourceReport| ResourceReport { millis: 0, ..r.clone() };
+    report.resources.iter().filter(is_trouble).map(timeless).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use drover_catalog::{Digest, HostIdentity, ResourceId};
+    use drover_catalog::{Digest, HostIdentity};
 
     use super::*;
 
     fn report(rows: &[(&str, ResourceStatus, &str)]) -> Report {
+        let resource = |(name, status, message): &(&str, ResourceStatus, &str)| {
+            ResourceReport::new(ResourceId::new("base", name), "file", *status, (*message).to_owned())
+        };
+        report_of(rows.iter().map(resource).collect())
+    }
+
+    fn report_of(resources: Vec<ResourceReport>) -> Report {
         let catalog = Catalog {
             host: HostIdentity { name: "node-1".into(), uid: "u1".into() },
             generation: 1,
@@ -80,10 +102,7 @@ mod tests {
             reboot: None,
             digest: Digest::of(b""),
         };
-        let resource = |(name, status, message): &(&str, ResourceStatus, &str)| {
-            ResourceReport::new(ResourceId::new("base", name), "file", *status, (*message).to_owned())
-        };
-        let result = RunResult { resources: rows.iter().map(resource).collect(), ..RunResult::default() };
+        let result = RunResult { resources, ..RunResult::default() };
         of_run(&catalog, result, Duration::from_millis(7), Path::new("/"))
     }
 
@@ -127,5 +146,75 @@ mod tests {
         ] {
             assert_eq!(is_news(report, before), news, "{report:?} after {before:?}");
         }
+    }
+
+    #[test]
+    fn drift_is_news_when_it_begins_changes_and_ends() {
+        use ResourceStatus::{Changed, Pending, Unchanged};
+        let drift = |rows: &[(&str, ResourceStatus, bool, &str)]| {
+            let resource = |(name, status, flapping, message): &(&str, ResourceStatus, bool, &str)| ResourceReport {
+                corrective: *status != Unchanged,
+                flapping: *flapping,
+                ..ResourceReport::new(ResourceId::new("base", name), "file", *status, (*message).to_owned())
+            };
+            report_of(rows.iter().map(resource).collect())
+        };
+        let quiet = drift(&[("a", Unchanged, false, "")]);
+        let intended = report(&[("a", Changed, "created")]);
+        let corrected = drift(&[("a", Changed, false, "wrote 3 bytes")]);
+        let corrected_otherwise = drift(&[("a", Changed, false, "wrote 4 bytes")]);
+        let both = drift(&[("a", Changed, false, ""), ("b", Changed, false, "")]);
+        let flapping = drift(&[("a", Changed, true, "")]);
+        let resting = drift(&[("a", Unchanged, true, "")]);
+        let pending = drift(&[("a", Pending, false, "mode")]);
+        let pending_otherwise = drift(&[("a", Pending, false, "content")]);
+        for (report, before, news) in [
+            (&corrected, &quiet, true),
+            (&corrected, &intended, true),
+            (&corrected, &corrected, false),
+            (&corrected_otherwise, &corrected, false),
+            (&both, &corrected, true),
+            (&corrected, &both, true),
+            (&quiet, &corrected, true),
+            (&flapping, &corrected, true),
+            (&flapping, &flapping, false),
+            (&resting, &flapping, true),
+            (&quiet, &flapping, true),
+            (&pending, &quiet, true),
+            (&pending, &pending, false),
+            (&pending_otherwise, &pending, true),
+            (&corrected, &pending, true),
+            (&quiet, &pending, true),
+            (&intended, &corrected, true),
+        ] {
+            assert_eq!(is_news(report, Some(before)), news, "{report:?} after {before:?}");
+        }
+    }
+
+    #[test]
+    fn a_resource_that_flaps_is_told_of_twice_however_long_it_does() {
+        let run = |number: u32| {
+            let resource = ResourceReport {
+                corrective: number > 0,
+                flapping: number >= 3,
+                millis: u64::from(number),
+                ..ResourceReport::new(
+                    ResourceId::new("base", "a"),
+                    "exec",
+                    ResourceStatus::Changed,
+                    format!("{number}"),
+                )
+            };
+            report_of(vec![resource])
+        };
+        let mut sent: Vec<Report> = Vec::new();
+        for number in 0..100 {
+            let report = run(number);
+            if is_news(&report, sent.last()) {
+                sent.push(report);
+            }
+        }
+        let told: Vec<&str> = sent.iter().map(|report| report.resources[0].message.as_str()).collect();
+        assert_eq!(told, ["0", "1", "3"], "when it was new, when it was first corrected, and when it flapped");
     }
 }

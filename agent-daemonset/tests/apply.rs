@@ -91,6 +91,62 @@ fn facts_are_json() {
     assert_eq!(facts.kernel, "Linux");
 }
 
+#[test]
+fn one_fact_is_printed_by_its_path_and_custom_ones_are_beside_them() {
+    let root = tempfile::tempdir().unwrap();
+    let folder = root.path().join("etc/drover/facts.d");
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(root.path().join("etc/hostname"), "image.example.org").unwrap();
+    fs::write(folder.join("site.json"), r#"{"rack": {"row": 3}}"#).unwrap();
+    fs::write(folder.join("broken.json"), "no").unwrap();
+    let ask = |arguments: &[&str]| {
+        let output = agent("facts", root.path()).args(arguments).output().unwrap();
+        let (out, log) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+        (output.status.code().unwrap(), out, log)
+    };
+    for (arguments, code, printed) in [
+        (&["networking.domain"][..], 0, "example.org\n"),
+        (&["custom.rack.row"], 0, "3\n"),
+        (&["networking.domian"], 1, ""),
+        // Nothing runs in a folder, so nothing changes by itself.
+        (&["--volatile", "system_uptime"], 1, ""),
+    ] {
+        let (found, out, log) = ask(arguments);
+        assert_eq!((found, out.as_str()), (code, printed), "{arguments:?}: {log}");
+        assert!(log.contains("facts.d/broken.json gives no facts"), "{log}");
+    }
+    let (_, _, log) = ask(&["networking.domian"]);
+    assert!(log.contains("networking.domian is not known; networking has: domain, fqdn"), "{log}");
+    let volatile = agent("facts", Path::new("/")).args(["--volatile", "system_uptime.seconds"]).output().unwrap();
+    assert!(String::from_utf8(volatile.stdout).unwrap().trim().parse::<u64>().unwrap() > 0);
+    assert!(!root.path().join("var").exists(), "only what programs say is remembered");
+}
+
+#[test]
+fn a_program_says_facts_inside_the_root_and_is_remembered() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let root = root_with_a_shell();
+    let program = root.path().join("etc/drover/facts.d/role");
+    fs::create_dir_all(program.parent().unwrap()).unwrap();
+    fs::write(&program, "#!/bin/sh\necho x >> /asked\necho role=web\n").unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let ask = |arguments: &[&str]| {
+        let output = agent("facts", root.path()).arg("custom.role").args(arguments).output().unwrap();
+        (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    let times = || fs::read_to_string(root.path().join("asked")).unwrap().lines().count();
+    let (out, log) = ask(&[]);
+    if log.contains("needs root") {
+        return assert_eq!(out, "", "without the right to enter the folder there is a warning and no fact");
+    }
+    assert_eq!((out.as_str(), times()), ("web\n", 1), "{log}");
+    assert_eq!((ask(&[]).0.as_str(), times()), ("web\n", 1));
+    assert_eq!((ask(&["--refresh"]).0.as_str(), times()), ("web\n", 2));
+    fs::write(&program, "#!/bin/sh\necho x >> /asked\necho role=db\n").unwrap();
+    assert_eq!((ask(&[]).0.as_str(), times()), ("db\n", 3));
+    assert_eq!((ask(&["--facts-ttl", "0"]).0.as_str(), times()), ("db\n", 4));
+}
+
 /// A folder with a shell in it, and the libraries that the shell needs.
 fn root_with_a_shell() -> tempfile::TempDir {
     let root = tempfile::tempdir().unwrap();

@@ -129,6 +129,28 @@ fn tells_facts_applies_what_comes_and_reports() {
 }
 
 #[test]
+fn facts_are_told_again_when_they_change_and_not_before() {
+    let (root, folder) = folders();
+    let master = Master::start(folder.path());
+    let agent = Agent::start(root, folder);
+    master.expect(FACTS).answer("204 No Content");
+    master.expect(CATALOG).answer("304 Not Modified");
+    let poll = master.expect(CATALOG);
+    let custom = agent.root.path().join("etc/drover/facts.d");
+    fs::create_dir_all(&custom).unwrap();
+    fs::write(custom.join("site.json"), r#"{"rack": "r1"}"#).unwrap();
+    fs::write(custom.join("broken.json"), "no").unwrap();
+    poll.answer("304 Not Modified");
+    let facts = master.expect(FACTS);
+    assert_eq!(serde_json::from_slice::<Facts>(&facts.body).unwrap().custom["rack"], "r1");
+    facts.answer("204 No Content");
+    master.expect(CATALOG).answer("304 Not Modified");
+    let _poll = master.expect(CATALOG);
+    let (_, log, ..) = agent.end();
+    assert_eq!(log.matches("broken.json gives no facts").count(), 1, "{log}");
+}
+
+#[test]
 fn a_stale_or_forged_catalog_changes_nothing() {
     let (root, folder) = folders();
     let master = Master::start(folder.path());

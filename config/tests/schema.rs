@@ -101,12 +101,18 @@ fn each_column_shows_a_field() {
 fn a_field_that_is_not_there_is_noticed() {
     let definition = all().remove(0);
     assert!(!has_field(&definition, ".status.mood"));
+    assert!(!has_field(&definition, ".status.facts.os.mood"));
 }
 
-/// Whether the path names something that objects of this kind can have. Of `metadata`, the schema says nothing.
+/// Whether the path names something that objects of this kind can have. Of `metadata`, the schema says nothing; of facts,
+/// their type does.
 fn has_field(definition: &Definition, path: &str) -> bool {
     if path.starts_with(".metadata.") {
         return true;
+    }
+    if let Some(fact) = path.strip_prefix(".status.facts.") {
+        let facts = serde_json::to_value(drover_catalog::Facts::default()).unwrap();
+        return facts.pointer(&format!("/{}", fact.replace('.', "/"))).is_some();
     }
     let mut schema = definition.schema();
     for step in path.split('.').skip(1) {

@@ -1,10 +1,9 @@
-use std::collections::BTreeMap;
-
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 /// One machine. The operator makes a Host for each Node of the cluster; they are not written by hand.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -22,11 +21,13 @@ use serde::{Deserialize, Serialize};
     printcolumn(name = "State", type_ = "string", json_path = ".status.phase"),
     printcolumn(name = "Via", type_ = "string", json_path = r".metadata.labels['drover\.dev/via']"),
     printcolumn(name = "Revision", type_ = "string", json_path = ".status.display.revisions"),
-    printcolumn(name = "OS", type_ = "string", json_path = ".status.display.os"),
+    printcolumn(name = "OS", type_ = "string", json_path = ".status.facts.os.name"),
+    printcolumn(name = "Release", type_ = "string", json_path = ".status.facts.os.release.full"),
+    printcolumn(name = "Drifted", type_ = "string", json_path = ".status.conditions[?(@.type=='Drifted')].status"),
     printcolumn(name = "Last-Change", type_ = "date", json_path = ".status.active.lastChangeTime"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    printcolumn(name = "Kernel", type_ = "string", json_path = ".status.facts.kernelRelease", priority = 1),
-    printcolumn(name = "Address", type_ = "string", json_path = ".status.facts.ip", priority = 1),
+    printcolumn(name = "Kernel", type_ = "string", json_path = ".status.facts.kernelrelease", priority = 1),
+    printcolumn(name = "Address", type_ = "string", json_path = ".status.facts.networking.ip", priority = 1),
     printcolumn(name = "Held-By", type_ = "string", json_path = ".status.claim.rollout", priority = 1),
     printcolumn(name = "Message", type_ = "string", json_path = ".status.message", priority = 1)
 )]
@@ -84,19 +85,31 @@ pub struct HostStatus {
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["rollout".into()]))]
     pub runs: Vec<RunRecord>,
-    /// The machine's facts, as its agent gathered them: what templates can read.
+    /// The machine's facts, as its agent gathered them: the tree that templates read as `facts`, at most 64 KiB.
+    /// `docs/facts.md` lists them.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub facts: Option<FactsBrief>,
+    #[schemars(schema_with = "facts_schema")]
+    pub facts: Option<Map<String, Value>>,
     /// `Ready`, `Reconciling`, `Stalled`; the steps of a Rollout (`Claimed`, `ExcludedFromLoadBalancer`, `Cordoned`,
-    /// `Drained`, `Verified`); and `Applied`: whether the last run of the agent converged.
+    /// `Drained`, `Verified`); `Applied`: whether the last run of the agent converged; and `Drifted`: whether it found
+    /// resources that somebody else had changed, and which.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's skip_serializing_if passes a reference")]
-fn is_zero(number: &i64) -> bool {
-    *number == 0
+fn is_zero<N: Default + PartialEq>(number: &N) -> bool {
+    *number == N::default()
+}
+
+/// An object of any content, which is replaced as a whole: custom facts have any shape, and the masters alone write it.
+fn facts_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "x-kubernetes-preserve-unknown-fields": true,
+        "x-kubernetes-map-type": "atomic",
+    })
 }
 
 /// Strings made ready for the columns of `kubectl get`.
@@ -106,9 +119,6 @@ pub struct HostDisplay {
     /// The active revisions, joined by commas.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub revisions: Option<String>,
-    /// The operating system and its release.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub os: Option<String>,
 }
 
 /// A revision of a NodeConfig that a machine must have.
@@ -136,17 +146,28 @@ pub struct AppliedReport {
     pub converged: bool,
     /// How many resources the catalog has.
     pub resources: i32,
-    /// How many of them the run changed.
+    /// How many of them the run changed because the catalog was new.
     pub changed: i32,
+    /// How many of them the run corrected: somebody else had changed the machine.
+    #[serde(skip_serializing_if = "is_zero", default)]
+    pub corrected: i32,
+    /// How many of them differ and were left so, by their drift mode `Report`.
+    #[serde(skip_serializing_if = "is_zero", default)]
+    pub pending: i32,
     /// How many of them failed.
     pub failed: i32,
+    /// The resources that change at each run, as `<NodeConfig>/<resource>`; at most 20. They are told of once, not at each
+    /// run.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub flapping: Vec<String>,
     /// Why the machine must reboot; at most 10 reasons. A Rollout brings it about.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub reboot_required: Vec<String>,
     /// The first failures, or what was changed, in words.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub message: Option<String>,
-    /// When a run last changed something on the machine.
+    /// When a run last changed or corrected something on the machine. A resource that is corrected again and again counts
+    /// once.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub last_change_time: Option<Time>,
     /// The kernel's boot id: it changes with each reboot.
@@ -274,42 +295,4 @@ pub enum RunOutcome {
     Succeeded,
     /// A step failed; the machine was given back.
     Failed,
-}
-
-/// A machine's facts, in facter's familiar names where templates read them (`facts.os.family`).
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct FactsBrief {
-    /// `facts.os.id`, such as `debian`.
-    pub os_id: String,
-    /// `facts.os.name`, such as `Debian GNU/Linux`.
-    pub os_name: String,
-    /// `facts.os.family`, such as `debian`.
-    pub os_family: String,
-    /// `facts.os.release`, such as `12`.
-    pub os_release: String,
-    /// `facts.os.codename`, such as `bookworm`.
-    pub os_codename: String,
-    /// `facts.kernel`, `Linux`.
-    pub kernel: String,
-    /// `facts.kernelrelease`, such as `6.1.0-18-amd64`.
-    pub kernel_release: String,
-    /// `facts.architecture`, such as `x86_64`.
-    pub architecture: String,
-    /// `facts.networking.hostname`.
-    pub hostname: String,
-    /// `facts.networking.fqdn`.
-    pub fqdn: String,
-    /// `facts.networking.ip`.
-    pub ip: String,
-    /// `facts.networking.interfaces`: addresses by interface.
-    pub interfaces: BTreeMap<String, Vec<String>>,
-    /// `facts.processors.count`.
-    pub processors: i32,
-    /// `facts.memory.total_mib`.
-    pub memory_mib: i64,
-    /// `facts.init`: `systemd`, or `none`.
-    pub init: String,
-    /// `facts.machine_id`.
-    pub machine_id: String,
 }

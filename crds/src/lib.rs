@@ -18,8 +18,8 @@ mod node_config;
 mod rollout;
 
 pub use host::{
-    AppliedReport, Assignment, Claim, ClaimStep, FactsBrief, Host, HostDisplay, HostSpec, HostStatus, NodeRef, Restore,
-    RunOutcome, RunRecord,
+    AppliedReport, Assignment, Claim, ClaimStep, Host, HostDisplay, HostSpec, HostStatus, NodeRef, Restore, RunOutcome,
+    RunRecord,
 };
 pub use limit::Limit;
 pub use master_pool::{MasterPool, MasterPoolSpec, MasterPoolStatus};

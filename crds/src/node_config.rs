@@ -202,7 +202,7 @@ pub struct NodeConfigResource {
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     #[schemars(length(max = 64))]
     pub notify: Vec<String>,
-    /// A condition, as a Jinja expression over `facts`, `data` and `node`: `facts.os.family == 'debian'`. It gives true or
+    /// A condition, as a Jinja expression over `facts`, `data` and `node`: `facts.os.family == 'Debian'`. It gives true or
     /// false. Where it is false, the machine's catalog is without this resource, and others that require or notify it do
     /// without. Left out: true.
     #[serde(skip_serializing_if = "Option::is_none", default)]

@@ -12,6 +12,7 @@ use std::{collections::BTreeMap, io, path::PathBuf, time::Duration};
 use drover_catalog::{Digest, Sensitive};
 pub use local::LocalHost;
 pub(crate) use local::{Tree, unpack_bytes};
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 /// A machine, or a folder that stands for one. Paths are absolute and mean the machine's own tree.
@@ -19,6 +20,10 @@ use thiserror::Error;
 pub trait Host {
     /// What is at a path; a symbolic link is not followed. `None` where nothing is.
     fn entry(&self, path: &str) -> Result<Option<Entry>, HostError>;
+
+    /// What tells the file at a path from what was there before, without reading it; a symbolic link is not followed.
+    /// `None` where nothing is.
+    fn file_version(&self, path: &str) -> Result<Option<FileVersion>, HostError>;
 
     /// What is at a path with its content, which is empty for all but regular files; a symbolic link is not followed. Both
     /// are of one file, whoever replaces it meanwhile. `None` where nothing is.
@@ -144,6 +149,17 @@ pub struct Entry {
     pub access: Access,
     /// Its size in bytes.
     pub size: u64,
+}
+
+/// What tells a file from what was at its path before: it differs once the file was replaced, written or given away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileVersion {
+    /// Its number in its file system.
+    pub inode: u64,
+    /// Its size in bytes.
+    pub size: u64,
+    /// When its content, owner or mode last changed: seconds and nanoseconds since 1970.
+    pub changed: (i64, u64),
 }
 
 /// The kinds of entries that providers tell apart.

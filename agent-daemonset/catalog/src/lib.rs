@@ -6,7 +6,7 @@
 
 mod catalog;
 mod digest;
-mod facts;
+pub mod facts;
 mod part;
 mod report;
 mod resource;
@@ -14,7 +14,7 @@ mod sensitive;
 
 pub use catalog::{Catalog, HostIdentity, RevisionRef};
 pub use digest::{Digest, Digester};
-pub use facts::{Facts, Memory, Networking, Os, Processors};
+pub use facts::{Facts, Memory, Networking, Os, Processors, VolatileFacts};
 pub use part::{
     ArchiveSpec, AuthorizedKeysSpec, CommandSpec, DirectorySpec, DownloadSpec, Edit, EditSpec, FileSpec, Finish,
     GroupSpec, ModuleSpec, MountSpec, Ownership, PackageSpec, PackageState, Part, Place, Presence, RebootSpec,

@@ -155,5 +155,6 @@ async fn tables_are_worth_looking_at(fleet: &Fleet) {
     let pools = table("masterpools.drover.dev").await;
     assert_eq!(pools[1][..3], ["masters", "True", "2/2"]);
     let facts = fleet.api::<Host>().get("node-2").await.unwrap().status.unwrap().facts.unwrap();
-    assert_eq!((facts.hostname.as_str(), facts.os_id.as_str(), facts.init.as_str()), ("node-2", "debian", "systemd"));
+    let told = [&facts["networking"]["hostname"], &facts["os"]["id"], &facts["service_provider"]];
+    assert_eq!(told, ["node-2", "debian", "systemd"]);
 }

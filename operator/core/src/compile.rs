@@ -7,7 +7,7 @@
 //! - `template`: files from Jinja templates, `watched`: what they read
 //! - `render`: resources that are templates themselves
 //! - `order`: what comes before what
-//! - `facts`: the two spellings of facts
+//! - `facts`: facts as the API keeps them
 //! - `names`: which name somebody may have meant
 //!
 //! Equal inputs give equal catalogs, byte by byte, in whatever order the revisions are passed. No error shows a value of
@@ -35,7 +35,7 @@ use drover_crds::{DisruptionLevel, NodeConfigResource};
 
 pub(crate) use self::inputs::referred;
 pub use self::{
-    facts::{brief_from_facts, facts_from_brief},
+    facts::{facts_for_status, facts_from_status},
     names::Hint,
     template::TemplateError,
 };

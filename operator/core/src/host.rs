@@ -29,12 +29,11 @@ pub fn summarise(host: &Host, node_ready: bool, now: Timestamp) -> HostStatus {
         .active
         .as_ref()
         .map(|active| active.revisions.iter().map(|revision| revision.revision.as_str()).collect::<Vec<_>>().join(","));
-    let os = status.facts.as_ref().map(|facts| format!("{} {}", facts.os_id, facts.os_release).trim().to_owned());
     HostStatus {
         observed_generation: generation,
         phase: Some(phase.to_owned()),
         message: Some(message),
-        display: Some(HostDisplay { revisions, os }),
+        display: Some(HostDisplay { revisions }),
         conditions,
         ..HostStatus::default()
     }

@@ -114,7 +114,7 @@ pub fn subject(host: &Host) -> Option<Subject> {
         },
         node_name: host.spec.node_ref.name.clone(),
         labels: host.metadata.labels.clone().unwrap_or_default(),
-        facts: compile::facts_from_brief(status.facts.as_ref()?),
+        facts: compile::facts_from_status(status.facts.as_ref()?)?,
         generation: status.assigned_generation,
         reboot: None,
     })

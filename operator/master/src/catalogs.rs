@@ -11,12 +11,11 @@ use std::{
 };
 
 use axum::body::Bytes;
-use drover_catalog::{Digest, RevisionRef};
+use drover_catalog::{Digest, Facts, RevisionRef};
 use drover_core::{
-    compile::{Subject, compile, facts_from_brief},
+    compile::{Subject, compile},
     revision::Content,
 };
-use drover_crds::FactsBrief;
 use tokio::{sync::Semaphore, time::timeout};
 
 use crate::fleet::HostView;
@@ -64,7 +63,7 @@ impl Catalogs {
     pub(crate) async fn compile(
         &self,
         host: &Arc<HostView>,
-        facts: &FactsBrief,
+        facts: &Facts,
         contents: Vec<(RevisionRef, Arc<Content>)>,
     ) -> Result<Compiled, Busy> {
         let turn = timeout(TURN, Arc::clone(&self.turns).acquire_owned()).await.map_err(|_| Busy)?.map_err(|_| Busy)?;
@@ -77,7 +76,7 @@ impl Catalogs {
             host: host.identity.clone(),
             node_name: host.node.name.clone(),
             labels: host.labels.clone(),
-            facts: facts_from_brief(facts),
+            facts: facts.clone(),
             generation: host.generation,
             reboot: host.reboot.clone(),
         };

@@ -13,9 +13,12 @@ use std::{
     },
 };
 
-use drover_catalog::{Digest, HostIdentity, RevisionRef, SensitiveBytes};
-use drover_core::revision::{Content, Stored};
-use drover_crds::{AppliedReport, Assignment, FactsBrief, Host, condition, keys::NODE_CONFIG_LABEL};
+use drover_catalog::{Digest, Facts, HostIdentity, RevisionRef, SensitiveBytes};
+use drover_core::{
+    compile::facts_from_status,
+    revision::{Content, Stored},
+};
+use drover_crds::{AppliedReport, Assignment, Host, condition, keys::NODE_CONFIG_LABEL};
 use k8s_openapi::{
     api::{apps::v1::ControllerRevision, core::v1::Secret},
     apimachinery::pkg::apis::meta::v1::Condition,
@@ -26,8 +29,9 @@ use tokio::sync::watch;
 /// How many requests of one node may wait at once: one, and a few whose connection broke without a word.
 const MAX_POLLS_PER_NODE: usize = 4;
 
-/// The condition of a Host that masters write.
+/// The conditions of a Host that masters write.
 pub(crate) const APPLIED: &str = "Applied";
+pub(crate) const DRIFTED: &str = "Drifted";
 
 /// A Node by name and UID, as a token proves it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -42,13 +46,14 @@ pub(crate) struct HostView {
     pub(crate) identity: HostIdentity,
     pub(crate) node: NodeIdentity,
     pub(crate) labels: BTreeMap<String, String>,
-    pub(crate) facts: Option<FactsBrief>,
+    pub(crate) facts: Option<Facts>,
     pub(crate) assigned: Vec<Assignment>,
     pub(crate) generation: i64,
     /// The boot during which the machine may reboot.
     pub(crate) reboot: Option<String>,
     pub(crate) active: Option<AppliedReport>,
     pub(crate) applied: Option<Condition>,
+    pub(crate) drifted: Option<Condition>,
     /// The digest of all that its catalog is made of; revisions are immutable, so their names stand for them.
     pub(crate) inputs: Digest,
     version: Option<u64>,
@@ -63,12 +68,13 @@ impl HostView {
             identity: HostIdentity { name: metadata.name?, uid: metadata.uid? },
             node: NodeIdentity { name: spec.node_ref.name, uid: spec.node_ref.uid },
             labels: metadata.labels.unwrap_or_default(),
-            facts: status.facts,
+            facts: status.facts.as_ref().and_then(facts_from_status),
             assigned: status.assigned,
             generation: status.assigned_generation,
             reboot: status.claim.and_then(|claim| claim.reboot),
             active: status.active,
             applied: condition::find(&status.conditions, APPLIED).cloned(),
+            drifted: condition::find(&status.conditions, DRIFTED).cloned(),
             inputs: Digest::of(b""),
             // Versions of one object can be compared since Kubernetes 1.35 (KEP-5504); before, they were etcd's
             // revisions, which grow as well.

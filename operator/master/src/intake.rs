@@ -12,7 +12,6 @@ use axum::{
     http::StatusCode,
 };
 use drover_catalog::{Facts, Report};
-use drover_core::compile::brief_from_facts;
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
@@ -26,9 +25,11 @@ use crate::{
 };
 
 /// The greatest body of facts.
-pub(crate) const MAX_FACTS: usize = 64 << 10;
+pub(crate) const MAX_FACTS: usize = Facts::MAX_BYTES;
 /// The greatest body of a report.
 pub(crate) const MAX_REPORT: usize = 1 << 20;
+const TOO_LARGE: &str = "the body is larger than a Host has room for: facts have at most 64 KiB (let /etc/drover/facts.d \
+                         say less) and a report 1 MiB";
 /// How long a body may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -40,7 +41,7 @@ pub(crate) async fn facts(
 ) -> Result<StatusCode, Problem> {
     let facts: Facts = read(request).await?;
     let host = app.fleet.host_of(&node).ok_or_else(|| no_host(&node))?;
-    save(&app, &host, status::facts(&host, brief_from_facts(&facts))).await
+    save(&app, &host, status::facts(&host, facts)).await
 }
 
 /// Takes the report of the caller's run.
@@ -93,7 +94,10 @@ async fn read<T: DeserializeOwned>(request: Request) -> Result<T, Problem> {
     let body = timeout(BODY_TIMEOUT, Bytes::from_request(request, &()))
         .await
         .map_err(|_| Problem::new(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time"))?
-        .map_err(|rejection| Problem::new(rejection.status(), rejection.body_text()))?;
+        .map_err(|rejection| match rejection.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => Problem::new(StatusCode::PAYLOAD_TOO_LARGE, TOO_LARGE),
+            status => Problem::new(status, rejection.body_text()),
+        })?;
     serde_json::from_slice(&body).map_err(|error| {
         Problem::new(StatusCode::BAD_REQUEST, format!("the body is not what this route takes: {error}"))
     })

@@ -6,8 +6,9 @@
 
 use std::time::Duration;
 
-use drover_catalog::{HostIdentity, Outcome, Report, ResourceStatus};
-use drover_crds::{AppliedReport, Assignment, FactsBrief, GROUP, Host, VERSION, condition};
+use drover_catalog::{Facts, HostIdentity, Outcome, Report, ResourceReport, ResourceStatus, Totals};
+use drover_core::compile::facts_for_status;
+use drover_crds::{AppliedReport, Assignment, GROUP, Host, VERSION, condition};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{
@@ -18,7 +19,7 @@ use serde_json::{Value, json};
 use tokio::{sync::Semaphore, time::timeout};
 
 use crate::{
-    fleet::{APPLIED, HostView},
+    fleet::{APPLIED, DRIFTED, HostView},
     unavailable,
 };
 
@@ -34,44 +35,64 @@ const RESOURCES_FAILED: &str = "ResourcesFailed";
 const COMPILE_FAILED: &str = "CompileFailed";
 const COMPILED: &str = "Compiled";
 
+/// How many flapping resources and reasons to reboot a Host names.
+const MAX_FLAPPING: usize = 20;
+const MAX_REASONS: usize = 10;
+
+const DIFFERS: &str = "Differs";
+const CORRECTED: &str = "Corrected";
+const FLAPPING: &str = "Flapping";
+const IN_PLACE: &str = "InPlace";
+const NOT_LOOKED: &str = "NotLooked";
+
 /// What a write says, and in whose name.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Write {
     /// The machine's facts.
-    Facts(FactsBrief),
+    Facts(Box<Facts>),
     /// The result of an agent's run.
-    Report(AppliedReport, Condition),
+    Report(Box<Reported>),
     /// Whether there is a catalog at all.
     Compile(Condition),
+}
+
+/// The result of an agent's run.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Reported {
+    active: AppliedReport,
+    applied: Condition,
+    drifted: Condition,
 }
 
 impl Write {
     fn manager(&self) -> &'static str {
         match self {
             Self::Facts(_) => "drover-master-facts",
-            Self::Report(..) => "drover-master-report",
+            Self::Report(_) => "drover-master-report",
             Self::Compile(_) => "drover-master-compile",
         }
     }
 
     fn status(&self) -> Value {
         match self {
-            Self::Facts(facts) => json!({ "facts": facts }),
-            Self::Report(active, applied) => json!({ "active": active, "conditions": [applied] }),
+            Self::Facts(facts) => json!({ "facts": facts_for_status(facts) }),
+            Self::Report(reported) => {
+                let Reported { active, applied, drifted } = &**reported;
+                json!({ "active": active, "conditions": [applied, drifted] })
+            }
             Self::Compile(applied) => json!({ "conditions": [applied] }),
         }
     }
 }
 
 /// Facts, when the Host has others.
-pub(crate) fn facts(host: &HostView, facts: FactsBrief) -> Option<Write> {
-    (host.facts.as_ref() != Some(&facts)).then_some(Write::Facts(facts))
+pub(crate) fn facts(host: &HostView, facts: Facts) -> Option<Write> {
+    (host.facts.as_ref() != Some(&facts)).then(|| Write::Facts(Box::new(facts)))
 }
 
 /// A report, when it tells news.
 pub(crate) fn report(host: &HostView, report: &Report, now: Timestamp) -> Option<Write> {
-    let changed = report.totals.changed + report.totals.corrected;
-    let failed = report.totals.failed;
+    let Totals { changed, corrected, pending, failed, .. } = report.totals;
     let converged = report.outcome == Outcome::Converged && failed == 0;
     let known = host.active.as_ref();
     let text = |text: &str| Some(clean(text)).filter(|text| !text.is_empty());
@@ -86,10 +107,13 @@ pub(crate) fn report(host: &HostView, report: &Report, now: Timestamp) -> Option
         converged,
         resources: number(report.totals.resources()),
         changed: number(changed),
+        corrected: number(corrected),
+        pending: number(pending),
         failed: number(failed),
-        reboot_required: report.reboot_required.iter().take(10).map(|reason| clean(reason)).collect(),
+        flapping: flapping(report).take(MAX_FLAPPING).map(|resource| clean(resource.id.as_str())).collect(),
+        reboot_required: report.reboot_required.iter().take(MAX_REASONS).map(|reason| clean(reason)).collect(),
         message: text(&words(report, if converged { ResourceStatus::Changed } else { ResourceStatus::Failed })),
-        last_change_time: if changed > 0 {
+        last_change_time: if changed + corrected > 0 {
             Some(Time(now))
         } else {
             known.and_then(|known| known.last_change_time.clone())
@@ -99,8 +123,67 @@ pub(crate) fn report(host: &HostView, report: &Report, now: Timestamp) -> Option
     };
     let (reason, message) = verdict(&active);
     let applied = applied(host, converged.into(), reason, message, report.generation, now);
-    let news = known != Some(&active) || host.applied.as_ref() != Some(&applied);
-    news.then_some(Write::Report(active, applied))
+    let (status, reason, message) = drift(report);
+    let drifted = conditioned(DRIFTED, host.drifted.as_ref(), status, reason, message, report.generation, now);
+    let news =
+        known != Some(&active) || host.applied.as_ref() != Some(&applied) || host.drifted.as_ref() != Some(&drifted);
+    news.then(|| Write::Report(Box::new(Reported { active, applied, drifted })))
+}
+
+fn flapping(report: &Report) -> impl Iterator<Item = &ResourceReport> {
+    report.resources.iter().filter(|resource| resource.flapping)
+}
+
+/// Whether the run found resources that somebody else had changed, and which.
+fn drift(report: &Report) -> (condition::Status, &'static str, String) {
+    let Totals { corrected, pending, skipped, .. } = report.totals;
+    let of = |wanted: fn(&ResourceReport) -> bool| -> Vec<&str> {
+        report.resources.iter().filter(|resource| wanted(resource)).map(|resource| resource.id.as_str()).collect()
+    };
+    let differing = of(|resource| resource.status == ResourceStatus::Pending);
+    let corrected_ones = of(|resource| resource.status == ResourceStatus::Changed && resource.corrective);
+    let flapping: Vec<&str> = flapping(report).map(|resource| resource.id.as_str()).collect();
+    let mut parts = Vec::new();
+    if pending > 0 {
+        let (resources, differ) = if pending == 1 { ("resource", "differs") } else { ("resources", "differ") };
+        parts.push((DIFFERS, format!("{pending} {resources} {differ}: {}", named(&differing))));
+    }
+    if corrected > 0 {
+        let were = if corrected == 1 { "resource was" } else { "resources were" };
+        parts.push((CORRECTED, format!("{corrected} {were} corrected: {}", named(&corrected_ones))));
+    }
+    if !flapping.is_empty() {
+        let (change, them, their) = if flapping.len() == 1 {
+            ("changes", "it", "its guard is")
+        } else {
+            ("change", "them", "their guards are")
+        };
+        let why = format!("something else changes {them} back, or {their} wrong");
+        parts.push((FLAPPING, format!("{} {change} at each run: {why}", named(&flapping))));
+    }
+    let resources = report.totals.resources();
+    match parts.first() {
+        Some((reason, _)) => {
+            let messages: Vec<&str> = parts.iter().map(|(_, message)| message.as_str()).collect();
+            (condition::Status::True, reason, clean(&messages.join("; ")))
+        }
+        None if resources > 0 && skipped == resources => {
+            (condition::Status::Unknown, NOT_LOOKED, "the last run could not look at the resources".to_owned())
+        }
+        None => {
+            (condition::Status::False, IN_PLACE, "the last run found nothing that somebody else had changed".to_owned())
+        }
+    }
+}
+
+/// Names of resources in words: `base/motd, base/issue and 2 more`.
+fn named(ids: &[&str]) -> String {
+    const SHOWN: usize = 5;
+    let shown: Vec<&str> = ids.iter().take(SHOWN).copied().collect();
+    match ids.len().saturating_sub(SHOWN) {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
+    }
 }
 
 /// A failed compilation, when the Host does not say so already.
@@ -148,10 +231,23 @@ fn applied(
     generation: i64,
     now: Timestamp,
 ) -> Condition {
+    conditioned(APPLIED, host.applied.as_ref(), status, reason, message, generation, now)
+}
+
+/// A condition with what is new, in place of the one that is known.
+fn conditioned(
+    type_: &str,
+    known: Option<&Condition>,
+    status: condition::Status,
+    reason: &str,
+    message: String,
+    generation: i64,
+    now: Timestamp,
+) -> Condition {
     let status = status.as_str();
-    let since = host.applied.as_ref().filter(|known| known.status == status);
+    let since = known.filter(|known| known.status == status);
     Condition {
-        type_: APPLIED.to_owned(),
+        type_: type_.to_owned(),
         status: status.to_owned(),
         reason: reason.to_owned(),
         message,
@@ -293,7 +389,10 @@ mod tests {
         let one = |(name, status, message): &(&str, ResourceStatus, &str)| {
             ResourceReport::new(ResourceId::new("base", name), "file", *status, (*message).to_owned())
         };
-        let resources: Vec<ResourceReport> = resources.iter().map(one).collect();
+        told_of(outcome, resources.iter().map(one).collect())
+    }
+
+    fn told_of(outcome: Outcome, resources: Vec<ResourceReport>) -> Report {
         let mut totals = drover_catalog::Totals::default();
         for resource in &resources {
             totals.add(resource);
@@ -317,8 +416,11 @@ mod tests {
     /// The Host after the write.
     fn after(mut host: HostView, write: Write) -> HostView {
         match write {
-            Write::Facts(facts) => host.facts = Some(facts),
-            Write::Report(active, applied) => (host.active, host.applied) = (Some(active), Some(applied)),
+            Write::Facts(facts) => host.facts = Some(*facts),
+            Write::Report(reported) => {
+                let Reported { active, applied, drifted } = *reported;
+                (host.active, host.applied, host.drifted) = (Some(active), Some(applied), Some(drifted));
+            }
             Write::Compile(applied) => host.applied = Some(applied),
         }
         host
@@ -327,9 +429,9 @@ mod tests {
     #[test]
     fn an_equal_write_is_not_sent() {
         let host = view();
-        let write = facts(&host, FactsBrief::default()).unwrap();
+        let write = facts(&host, Facts::default()).unwrap();
         let host = after(host, write);
-        assert_eq!(facts(&host, FactsBrief::default()), None);
+        assert_eq!(facts(&host, Facts::default()), None);
 
         let unchanged = told(Outcome::Converged, &[("motd", ResourceStatus::Unchanged, "")]);
         let write = report(&host, &unchanged, at(1)).unwrap();
@@ -345,8 +447,8 @@ mod tests {
     #[test]
     fn times_move_with_what_they_tell_of() {
         let times = |write: Option<Write>| match write {
-            Some(Write::Report(active, applied)) => {
-                (active.last_change_time.map(|t| t.0), applied.last_transition_time.0)
+            Some(Write::Report(reported)) => {
+                (reported.active.last_change_time.map(|t| t.0), reported.applied.last_transition_time.0)
             }
             other => panic!("{other:?}"),
         };
@@ -368,21 +470,92 @@ mod tests {
             .map(|i| (format!("r{i}"), ResourceStatus::Failed, if i == 0 { "no space left" } else { &long }))
             .collect();
         let rows: Vec<_> = rows.iter().map(|(name, status, message)| (name.as_str(), *status, *message)).collect();
-        let Some(Write::Report(active, applied)) = report(&view(), &told(Outcome::Failed, &rows), at(1)) else {
-            panic!()
-        };
+        let Reported { active, applied, .. } = reported(&view(), &told(Outcome::Failed, &rows));
         assert!(applied.message.starts_with("base/r0: no space left; base/r1: ü ü"), "{}", applied.message);
         assert!(applied.message.len() <= MAX_MESSAGE && !applied.message.contains('\n'));
         assert_eq!((applied.status.as_str(), applied.reason.as_str()), ("False", RESOURCES_FAILED));
         assert_eq!((active.failed, active.resources, active.converged), (20, 20, false));
 
         let few = told(Outcome::Failed, &[("a", ResourceStatus::Failed, "x"), ("b", ResourceStatus::Skipped, "")]);
-        let Some(Write::Report(_, applied)) = report(&view(), &few, at(1)) else { panic!() };
-        assert_eq!(applied.message, "base/a: x");
+        assert_eq!(reported(&view(), &few).applied.message, "base/a: x");
         // An agent that contradicts itself is not believed to have converged.
         let odd = told(Outcome::Converged, &[("a", ResourceStatus::Failed, "x")]);
-        let Some(Write::Report(active, applied)) = report(&view(), &odd, at(1)) else { panic!() };
+        let Reported { active, applied, .. } = reported(&view(), &odd);
         assert!(!active.converged && applied.status == "False");
+    }
+
+    fn reported(host: &HostView, told: &Report) -> Reported {
+        match report(host, told, at(1)) {
+            Some(Write::Report(reported)) => *reported,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn drift_is_told_by_name_and_ends() {
+        use ResourceStatus::{Changed, Failed, Pending, Skipped, Unchanged};
+        let resource = |(name, status, corrective, flapping): &(&str, ResourceStatus, bool, bool)| ResourceReport {
+            corrective: *corrective,
+            flapping: *flapping,
+            ..ResourceReport::new(ResourceId::new("base", name), "file", *status, String::new())
+        };
+        let many: Vec<String> = (0..30).map(|number| format!("r{number:02}")).collect();
+        let all_flap: Vec<_> = many.iter().map(|name| (name.as_str(), Changed, true, true)).collect();
+        let quiet = "the last run found nothing that somebody else had changed";
+        for (rows, expected) in [
+            (&[("a", Unchanged, false, false)][..], format!("False InPlace {quiet}")),
+            (&[], format!("False InPlace {quiet}")),
+            (&[("a", Changed, false, false)], format!("False InPlace {quiet}")),
+            (&[("a", Unchanged, false, false), ("b", Failed, false, false)], format!("False InPlace {quiet}")),
+            (&[("a", Skipped, false, false)], "Unknown NotLooked the last run could not look at the resources".into()),
+            (&[("a", Changed, true, false)], "True Corrected 1 resource was corrected: base/a".into()),
+            (
+                &[("a", Changed, true, false), ("b", Changed, false, false)],
+                "True Corrected 1 resource was corrected: base/a".into(),
+            ),
+            (&[("a", Pending, true, false), ("b", Pending, true, false), ("c", Changed, true, false)],
+             "True Differs 2 resources differ: base/a, base/b; 1 resource was corrected: base/c".into()),
+            (&[("a", Pending, true, false)], "True Differs 1 resource differs: base/a".into()),
+            (&[("c", Changed, true, true)],
+             "True Corrected 1 resource was corrected: base/c; base/c changes at each run: something else changes it back, or its guard is wrong".into()),
+            (&[("c", Changed, false, true), ("d", Unchanged, false, true)],
+             "True Flapping base/c, base/d change at each run: something else changes them back, or their guards are wrong".into()),
+            (&all_flap,
+             "True Corrected 30 resources were corrected: base/r00, base/r01, base/r02, base/r03, base/r04 and 25 more; base/r00, base/r01, base/r02, base/r03, base/r04 and 25 more change at each run: something else changes them back, or their guards are wrong".into()),
+        ] {
+            let told = told_of(Outcome::Converged, rows.iter().map(resource).collect());
+            let Reported { active, drifted, .. } = reported(&view(), &told);
+            assert_eq!(format!("{} {} {}", drifted.status, drifted.reason, drifted.message), expected);
+            assert_eq!(drifted.type_, DRIFTED);
+            assert_eq!(active.flapping.len(), rows.iter().filter(|row| row.3).count().min(MAX_FLAPPING));
+            assert_eq!(usize::try_from(active.pending).unwrap(), rows.iter().filter(|row| row.1 == Pending).count());
+        }
+    }
+
+    #[test]
+    fn drift_that_ends_is_written_and_drift_that_stays_is_not() {
+        let differs = |name| {
+            let id = ResourceId::new("base", name);
+            let resource = ResourceReport::new(id, "file", ResourceStatus::Pending, String::new());
+            told_of(Outcome::Converged, vec![ResourceReport { corrective: true, ..resource }])
+        };
+        let drifted = differs("a");
+        let host = after(view(), report(&view(), &drifted, at(1)).unwrap());
+        assert_eq!(report(&host, &drifted, at(2)), None);
+        assert!(report(&host, &differs("b"), at(2)).is_some(), "another one");
+        let quiet = told(Outcome::Converged, &[("a", ResourceStatus::Unchanged, "")]);
+        let host = after(host.clone(), report(&host, &quiet, at(3)).unwrap());
+        let known = host.drifted.as_ref().unwrap();
+        assert_eq!((known.status.as_str(), known.last_transition_time.0), ("False", at(3)));
+        assert_eq!(report(&host, &quiet, at(4)), None);
+    }
+
+    #[test]
+    fn reasons_to_reboot_are_told_within_bounds() {
+        let reasons: Vec<String> = (0..20).map(|number| format!("reason\n{number}")).collect();
+        let told = Report { reboot_required: reasons, ..told(Outcome::Converged, &[]) };
+        let Reported { active, .. } = reported(&view(), &told);
+        assert_eq!((active.reboot_required.len(), active.reboot_required[1].as_str()), (MAX_REASONS, "reason 1"));
     }
 
     #[test]
@@ -406,7 +579,7 @@ mod tests {
             let keys: Vec<String> = status.as_object().unwrap().keys().cloned().collect();
             (write.manager(), keys.join(" "))
         };
-        assert_eq!(fields(facts(&view(), FactsBrief::default()).unwrap()), ("drover-master-facts", "facts".into()));
+        assert_eq!(fields(facts(&view(), Facts::default()).unwrap()), ("drover-master-facts", "facts".into()));
         let write = report(&view(), &told(Outcome::Converged, &[]), at(1)).unwrap();
         assert_eq!(fields(write), ("drover-master-report", "active conditions".into()));
         assert_eq!(

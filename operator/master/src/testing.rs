@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::Path};
 use axum::http::{HeaderMap, HeaderValue, Request, Response, header::AUTHORIZATION};
 use drover_catalog::{Sensitive, TOKEN_AUDIENCE};
 use drover_core::revision::{Content, Layer, Source};
-use drover_crds::{Assignment, DataFormat, FactsBrief, Host, HostSpec, HostStatus, NodeRef, keys::NODE_CONFIG_LABEL};
+use drover_crds::{Assignment, DataFormat, Host, HostSpec, HostStatus, NodeRef, keys::NODE_CONFIG_LABEL};
 use k8s_openapi::{
     ByteString,
     api::{apps::v1::ControllerRevision, core::v1::Secret},
@@ -45,7 +45,7 @@ pub(crate) fn host(name: &str) -> Host {
 
 /// The Host with facts.
 pub(crate) fn with_facts(mut host: Host) -> Host {
-    host.status.get_or_insert_default().facts = Some(FactsBrief { os_id: "debian".into(), ..FactsBrief::default() });
+    host.status.get_or_insert_default().facts = json!({"os": {"id": "debian"}}).as_object().cloned();
     host
 }
 

@@ -17,8 +17,7 @@ fn config(template: &str, data_from: &Value) -> Arc<NodeConfig> {
 }
 
 fn host() -> Value {
-    let facts =
-        serde_json::to_value(drover_crds::FactsBrief { hostname: "node-1".into(), ..Default::default() }).unwrap();
+    let facts = json!({"networking": {"hostname": "node-1"}});
     json!({
         "apiVersion": "drover.dev/v1alpha1", "kind": "Host", "metadata": {"name": "node-1", "uid": "h1"},
         "spec": {"nodeRef": {"name": "node-1", "uid": "n1"}}, "status": {"facts": facts},

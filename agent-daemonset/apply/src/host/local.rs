@@ -19,7 +19,7 @@ use systemd::Systemd;
 pub(crate) use tree::Tree;
 pub(crate) use unpack::unpack_bytes;
 
-use super::{Access, Command, CommandOutput, Download, Entry, Host, HostError, Unit, UnitJob, Unpack};
+use super::{Access, Command, CommandOutput, Download, Entry, FileVersion, Host, HostError, Unit, UnitJob, Unpack};
 
 /// How long the validation of a new file may take.
 const VALIDATION_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(60);
@@ -87,6 +87,10 @@ impl LocalHost {
 impl Host for LocalHost {
     fn entry(&self, path: &str) -> Result<Option<Entry>, HostError> {
         self.tree.entry(path)
+    }
+
+    fn file_version(&self, path: &str) -> Result<Option<FileVersion>, HostError> {
+        self.tree.file_version(path)
     }
 
     fn read_file(&self, path: &str) -> Result<Option<Vec<u8>>, HostError> {

@@ -8,7 +8,9 @@ use std::{
 use drover_catalog::Digest;
 use futures::executor::block_on;
 
-use super::{Access, Command, CommandOutput, Download, Entry, EntryKind, Host, HostError, Unit, UnitJob, Unpack};
+use super::{
+    Access, Command, CommandOutput, Download, Entry, EntryKind, FileVersion, Host, HostError, Unit, UnitJob, Unpack,
+};
 use crate::providers::{Provider, ProviderError};
 
 /// A machine in memory.
@@ -191,6 +193,15 @@ impl MemoryHost {
 impl Host for MemoryHost {
     fn entry(&self, path: &str) -> Result<Option<Entry>, HostError> {
         Ok(self.files.borrow().get(path).map(|(entry, _)| *entry))
+    }
+
+    fn file_version(&self, path: &str) -> Result<Option<FileVersion>, HostError> {
+        use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+        Ok(self.files.borrow().get(path).map(|(entry, content)| {
+            let mut hasher = DefaultHasher::new();
+            (content, entry.access.mode).hash(&mut hasher);
+            FileVersion { inode: hasher.finish(), size: entry.size, changed: (0, 0) }
+        }))
     }
 
     fn read_file(&self, path: &str) -> Result<Option<Vec<u8>>, HostError> {

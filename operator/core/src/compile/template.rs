@@ -394,13 +394,13 @@ mod tests {
         render(
             "a\n{{ facts.os.famly }}",
             &expect![
-                "line 2 of its template: `facts.os.famly` is not known; did you mean `family`? facts.os has: codename, family, id, name, release"
+                "line 2 of its template: `facts.os.famly` is not known; did you mean `family`? facts.os has: architecture, distro, family, hardware, id, name, release, selinux"
             ],
         );
         render(
             "{{ facts.oss.family }}",
             &expect![
-                "line 1 of its template: `facts.oss` is not known; did you mean `os`? facts has: architecture, init, kernel, kernelrelease, machine_id, memory, networking, os, processors"
+                "line 1 of its template: `facts.oss` is not known; did you mean `os`? facts has: custom, disks, dmi, fips_enabled, is_virtual, kernel, kernelmajversion, kernelrelease, kernelversion, machine_id, memory, mountpoints, networking, os, package_provider, processors, service_provider, ssh, timezone, virtual"
             ],
         );
         render(

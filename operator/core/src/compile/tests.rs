@@ -354,7 +354,7 @@ fn content_that_is_referred_to_is_part_of_the_revision() {
 fn a_condition_takes_a_resource_and_the_references_to_it_away() {
     let list = json!([
         {"name": "there", "when": "facts.os.family == ''", "package": {}, "notify": ["gone", "last"]},
-        {"name": "gone", "when": "facts.os.family == 'debian'", "package": {}},
+        {"name": "gone", "when": "facts.os.family == 'Debian'", "package": {}},
         {"name": "last", "service": {"unit": "x", "enabled": true}, "require": ["gone", "there"]},
     ]);
     let catalog = compiled(&[("base", content(60, list))]).unwrap();

@@ -1,4 +1,4 @@
-use drover_crds::{AppliedReport, Assignment, FactsBrief, HostSpec, HostStatus, NodeRef};
+use drover_crds::{AppliedReport, Assignment, HostSpec, HostStatus, NodeRef};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Value, json};
 
@@ -12,7 +12,7 @@ fn host(name: &str, assigned: &[(&str, &str)]) -> Host {
         .map(|(config, revision)| Assignment { node_config: (*config).into(), revision: (*revision).into() })
         .collect();
     host.status = Some(HostStatus {
-        facts: Some(FactsBrief::default()),
+        facts: Some(serde_json::Map::new()),
         active: Some(AppliedReport { revisions: assigned.clone(), converged: true, ..AppliedReport::default() }),
         assigned,
         ..HostStatus::default()

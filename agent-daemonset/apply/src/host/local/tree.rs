@@ -26,7 +26,7 @@ use rustix::{
 };
 use staged::{Staged, set_access};
 
-use super::{super::EntryKind, Access, Entry, HostError, failed};
+use super::{super::EntryKind, Access, Entry, FileVersion, HostError, failed};
 
 pub(super) use label::parse as parse_label;
 
@@ -50,6 +50,15 @@ impl Tree {
     /// See [`Host::entry`](super::Host::entry).
     pub(crate) fn entry(&self, path: &str) -> Result<Option<Entry>, HostError> {
         Ok(self.stat(path)?.map(|stat| entry(&stat)))
+    }
+
+    /// See [`Host::file_version`](super::Host::file_version).
+    pub(crate) fn file_version(&self, path: &str) -> Result<Option<FileVersion>, HostError> {
+        Ok(self.stat(path)?.map(|stat| FileVersion {
+            inode: stat.st_ino,
+            size: u64::try_from(stat.st_size).unwrap_or(0),
+            changed: (stat.st_ctime, stat.st_ctime_nsec),
+        }))
     }
 
     /// A symbolic link is not followed. `None` where nothing is.

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use drover_catalog::{Edit, EditSpec, Finish, Part, Presence, SensitiveBytes, SymlinkSpec, SysctlSpec};
-use drover_crds::{CaCertificate, Hostname, HostsEntry, LimitType, Limits, ProcessLimit, Timezone};
+use drover_crds::{CaCertificate, Ensure, Hostname, HostsEntry, LimitType, Limits, ProcessLimit, Timezone};
 
 use super::{
     Made,
@@ -93,7 +93,7 @@ pub(super) fn timezone(spec: &Timezone, scope: &mut Scope<'_>) -> Result<Made, C
         force: true,
     };
     let mut parts = vec![Part::Symlink(link)];
-    if family(scope) == "debian" {
+    if family(scope) == "Debian" {
         let content = SensitiveBytes::new(format!("{zone}\n"));
         parts.push(Part::File(owned_by_root("/etc/timezone".to_owned(), Some(content), 0o644)));
     }
@@ -119,10 +119,10 @@ pub(super) fn hosts_entry(spec: &HostsEntry, scope: &mut Scope<'_>) -> Result<Ma
 /// Where a system keeps certificates of its own administrator, with which suffix, and what reads them again.
 fn trust_store(family: &str) -> Option<(&'static str, &'static str, &'static [&'static str])> {
     Some(match family {
-        "debian" => ("/usr/local/share/ca-certificates", "crt", &["update-ca-certificates"]),
-        "redhat" => ("/etc/pki/ca-trust/source/anchors", "pem", &["update-ca-trust", "extract"]),
-        "suse" => ("/etc/pki/trust/anchors", "pem", &["update-ca-certificates"]),
-        "arch" => ("/etc/ca-certificates/trust-source/anchors", "crt", &["update-ca-trust", "extract"]),
+        "Debian" => ("/usr/local/share/ca-certificates", "crt", &["update-ca-certificates"]),
+        "RedHat" => ("/etc/pki/ca-trust/source/anchors", "pem", &["update-ca-trust", "extract"]),
+        "Suse" => ("/etc/pki/trust/anchors", "pem", &["update-ca-certificates"]),
+        "Archlinux" => ("/etc/ca-certificates/trust-source/anchors", "crt", &["update-ca-trust", "extract"]),
         _ => return None,
     })
 }
@@ -142,7 +142,11 @@ pub(super) fn ca_certificate(spec: &CaCertificate, scope: &mut Scope<'_>) -> Res
         let wanted = "must be left out for this machine: where its operating system keeps certificates is not known";
         scope.invalid("caCertificate", wanted)
     })?;
-    let argv = refresh.iter().map(ToString::to_string).collect();
+    let mut argv: Vec<String> = refresh.iter().map(ToString::to_string).collect();
+    if *ensure == Some(Ensure::Absent) && refresh == ["update-ca-certificates"] {
+        // Only so the links to certificates that are gone go too.
+        argv.push("--fresh".to_owned());
+    }
     let file = owned_by_root(format!("{folder}/{name}.{suffix}"), certificate, 0o644);
     let finish = Finish::Command { argv, timeout_seconds: DEFAULT_TIMEOUT_SECONDS };
     Ok(Made::from(Part::File(file)).then(finish))
@@ -159,5 +163,5 @@ fn is_one_certificate(pem: &[u8]) -> bool {
 
 /// The family of the machine's system. Without a host, or without its facts yet, the commonest stands for it.
 fn family<'s>(scope: &'s Scope<'_>) -> &'s str {
-    scope.facts().map(|facts| facts.os.family.as_str()).filter(|family| !family.is_empty()).unwrap_or("debian")
+    scope.facts().map(|facts| facts.os.family.as_str()).filter(|family| !family.is_empty()).unwrap_or("Debian")
 }

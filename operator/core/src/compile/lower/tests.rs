@@ -89,7 +89,7 @@ fn check(kind: &str, spec: &Value, expected: &Expect) {
 
 /// Several at once: what each is, or why not.
 fn check_all(kind: &str, specs: &[Value], expected: &Expect) {
-    let all: Vec<String> = specs.iter().map(|spec| shown(&mut Given::family("debian"), kind, spec)).collect();
+    let all: Vec<String> = specs.iter().map(|spec| shown(&mut Given::family("Debian"), kind, spec)).collect();
     expected.assert_eq(&all.join("\n"));
 }
 
@@ -143,9 +143,7 @@ fn files_and_directories() {
     check(
         "archive",
         &json!({"url": "file:///x", "sha256": SHA, "into": "/opt", "stripComponents": 1, "timeoutSeconds": 9}),
-        &expect![[
-            r#"archive {"group":"root","into":"/opt","owner":"root","sha256":"ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad","strip_components":1,"timeout_seconds":9,"url":"file:///x"}"#
-        ]],
+        &expect![[r#"archive {"group":"root","into":"/opt","name":"base/it","owner":"root","sha256":"ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad","strip_components":1,"timeout_seconds":9,"url":"file:///x"}"#]],
     );
 }
 
@@ -924,11 +922,11 @@ fn the_system() {
 #[test]
 fn each_family_has_its_places() {
     for (family, certificate, debian) in [
-        ("debian", "/usr/local/share/ca-certificates/it.crt", true),
+        ("Debian", "/usr/local/share/ca-certificates/it.crt", true),
         ("", "/usr/local/share/ca-certificates/it.crt", true),
-        ("redhat", "/etc/pki/ca-trust/source/anchors/it.pem", false),
-        ("suse", "/etc/pki/trust/anchors/it.pem", false),
-        ("arch", "/etc/ca-certificates/trust-source/anchors/it.crt", false),
+        ("RedHat", "/etc/pki/ca-trust/source/anchors/it.pem", false),
+        ("Suse", "/etc/pki/trust/anchors/it.pem", false),
+        ("Archlinux", "/etc/ca-certificates/trust-source/anchors/it.crt", false),
         ("plan9", "base/it: caCertificate must be left out for this machine", false),
     ] {
         let shown_here = shown(&mut Given::family(family), "caCertificate", &json!({"content": CERTIFICATE}));
@@ -990,7 +988,7 @@ fn secrets_mark_their_resource_and_are_shown_by_no_error() {
         ("exec", environment(config_map), false, r#""environment":{"TOKEN":"hunter2"}"#),
         ("exec", environment(secret("binary")), true, "exec.environmentFrom must be UTF-8 text"),
     ] {
-        let mut given = Given::family("debian");
+        let mut given = Given::family("Debian");
         let shown = shown(&mut given, kind, &spec);
         assert!(shown.contains(told), "{kind} {spec}: {shown}");
         assert_eq!(given.sensitive, sensitive, "{kind} {spec}");
@@ -1026,7 +1024,7 @@ fn a_resource_has_one_type() {
         ),
     ] {
         let resource: NodeConfigResource = serde_json::from_value(resource).unwrap();
-        let error = lower(&resource, "base/it", &mut Given::family("debian")).unwrap_err().to_string();
+        let error = lower(&resource, "base/it", &mut Given::family("Debian")).unwrap_err().to_string();
         assert!(error.contains(told), "{error}");
     }
 }
