@@ -1,7 +1,7 @@
 //! An archive and a download on a folder that stands for a machine, from the catalog to the files. Their owner is root,
 //! so this needs root; without it the test says that it is skipped.
 
-#![allow(clippy::unwrap_used, reason = "a test ends where it goes wrong")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test ends where it goes wrong")]
 
 mod common;
 

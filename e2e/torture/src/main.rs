@@ -89,7 +89,8 @@ fn cases(counted: &BTreeMap<Whose, Vec<Call>>, stride: usize) -> Vec<Injection> 
     for (whose, calls) in counted {
         for Call { name, number, text } in calls {
             let place = seen.entry((*whose, name)).or_default();
-            let due = *place % stride.max(1) == 0 || *whose == Whose::Commands || moves_notification(name, text);
+            let due =
+                place.is_multiple_of(stride.max(1)) || *whose == Whose::Commands || moves_notification(name, text);
             *place += 1;
             if due {
                 cases.extend(Fault::ALL.map(|fault| Injection {

@@ -55,7 +55,7 @@ pub(crate) struct Row {
 impl Row {
     fn new(name: &'static str, before: Before, after: impl Into<Vec<Part>>) -> Self {
         let after = after.into();
-        let paths = after.iter().flat_map(path_of).collect();
+        let paths = after.iter().filter_map(path_of).collect();
         let at_once = after.iter().all(|part| !matches!(part, Part::Directory(_) | Part::Command(_)));
         Self { name, before, after, paths, at_once, finished: false, requires: None }
     }
@@ -88,6 +88,7 @@ fn path_of(part: &Part) -> Option<String> {
     })
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "one of several that are called by pointer")]
 fn nothing(_: &Path) -> std::io::Result<()> {
     Ok(())
 }

@@ -285,7 +285,11 @@ pub fn check(content: &Content) -> Result<BTreeMap<String, Disruption>, CompileE
         }
         let parts = if resource.render == Some(true) {
             render::check(resource, label, &mut WithoutHost)?;
-            lower::Lowered { type_name: lower::Kind::of(resource).map_or("", lower::Kind::name), parts: Vec::new(), finish: Vec::new() }
+            lower::Lowered {
+                type_name: lower::Kind::of(resource).map_or("", lower::Kind::name),
+                parts: Vec::new(),
+                finish: Vec::new(),
+            }
         } else {
             lower::lower(resource, label, &mut WithoutHost)?
         };

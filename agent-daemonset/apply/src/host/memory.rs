@@ -427,13 +427,13 @@ impl Host for MemoryHost {
 fn told(command: &Command) -> String {
     let mut line = command.argv.join(" ");
     if let Some((user, group)) = command.user {
-        line += &format!(" as {user}:{group}");
+        line.extend([" as ", &user.to_string(), ":", &group.to_string()]);
     }
     if let Some(umask) = command.umask {
-        line += &format!(" umask {umask:03o}");
+        line.extend([" umask ", &format!("{umask:03o}")]);
     }
     if let Some(stdin) = &command.stdin {
-        line += &format!(" < {}", stdin.expose().trim_end());
+        line.extend([" < ", stdin.expose().trim_end()]);
     }
     line
 }

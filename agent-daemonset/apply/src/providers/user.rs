@@ -105,7 +105,7 @@ impl Provider for UserSpec {
     type Change = Change;
 
     async fn observe(&self, host: &impl Host, _notified: bool) -> Result<Observed, ProviderError> {
-        let text = |path| host.read_file(path).map(|text| text.unwrap_or_default());
+        let text = |path| host.read_file(path).map(Option::unwrap_or_default);
         let (passwd, group) = (text("/etc/passwd")?, text("/etc/group")?);
         let (passwd, group) = (String::from_utf8_lossy(&passwd), String::from_utf8_lossy(&group));
         let found = users(&passwd).find(|user| user.name == self.name);

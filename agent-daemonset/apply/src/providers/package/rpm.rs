@@ -98,7 +98,7 @@ pub(super) async fn compare(host: &impl Host, pairs: &[(Evr, &str)]) -> Result<V
         let parts =
             [(&found.epoch, &wanted.epoch), (&found.version, &wanted.version), (&found.release, &wanted.release)];
         for (found, wanted) in parts {
-            script.push_str(&format!(" print(rpm.vercmp('{found}', '{wanted}') .. ' ')"));
+            script.extend([" print(rpm.vercmp('", found.as_str(), "', '", wanted.as_str(), "') .. ' ')"]);
         }
     }
     script.push('}');

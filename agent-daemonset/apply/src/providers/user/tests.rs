@@ -20,8 +20,8 @@ fn user(name: &str) -> UserSpec {
     UserSpec { name: name.into(), ..UserSpec::default() }
 }
 
-fn groups_of(names: &[&str]) -> Option<Vec<String>> {
-    Some(names.iter().copied().map(str::to_owned).collect())
+fn names_of(names: &[&str]) -> Vec<String> {
+    names.iter().copied().map(str::to_owned).collect()
 }
 
 #[track_caller]
@@ -38,7 +38,7 @@ fn a_new_account_is_made_with_all_that_is_said_of_it() {
     let whole = UserSpec {
         uid: Some(1500),
         group: Some("users".into()),
-        groups: groups_of(&["docker", "adm", "users"]),
+        groups: Some(names_of(&["docker", "adm", "users"])),
         home: Some("/srv/new".into()),
         manage_home: true,
         shell: Some("/bin/bash".into()),
@@ -63,7 +63,7 @@ fn each_property_is_a_change_and_all_are_one_call() {
     let same = UserSpec {
         uid: Some(1000),
         group: Some("anna".into()),
-        groups: groups_of(&["adm"]),
+        groups: Some(names_of(&["adm"])),
         home: Some("/home/anna".into()),
         shell: Some("/bin/sh".into()),
         comment: Some("Anna".into()),
@@ -104,8 +104,11 @@ fn a_home_that_is_managed_moves_with_its_user_and_is_made_when_it_is_missing() {
 
 #[test]
 fn groups_are_added_to_or_are_all_that_there_are() {
-    let with =
-        |names: &[&str], exclusive| UserSpec { groups: groups_of(names), groups_exclusive: exclusive, ..user("anna") };
+    let with = |names: &[&str], exclusive| UserSpec {
+        groups: Some(names_of(names)),
+        groups_exclusive: exclusive,
+        ..user("anna")
+    };
     changes(&with(&["adm"], false), "", &[]);
     changes(&with(&[], false), "", &[]);
     let added = "usermod --groups=adm,docker,users --append anna";
@@ -129,7 +132,7 @@ fn an_account_goes_with_its_home_only_when_that_is_managed_and_root_stays() {
     let renumbered = UserSpec { uid: Some(7), ..user("root") };
     check(&renumbered, &host(), "refused: the user root is root, and keeps its number");
     // What it once belonged to may be gone before it.
-    let of_gone = UserSpec { group: Some("gone".into()), groups: groups_of(&["gone"]), ..absent("anna", false) };
+    let of_gone = UserSpec { group: Some("gone".into()), groups: Some(names_of(&["gone"])), ..absent("anna", false) };
     check(&of_gone, &host(), "removed");
 }
 

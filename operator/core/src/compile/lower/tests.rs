@@ -143,7 +143,9 @@ fn files_and_directories() {
     check(
         "archive",
         &json!({"url": "file:///x", "sha256": SHA, "into": "/opt", "stripComponents": 1, "timeoutSeconds": 9}),
-        &expect![[r#"archive {"group":"root","into":"/opt","name":"base/it","owner":"root","sha256":"ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad","strip_components":1,"timeout_seconds":9,"url":"file:///x"}"#]],
+        &expect![[
+            r#"archive {"group":"root","into":"/opt","name":"base/it","owner":"root","sha256":"ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad","strip_components":1,"timeout_seconds":9,"url":"file:///x"}"#
+        ]],
     );
 }
 
