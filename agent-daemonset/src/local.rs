@@ -2,10 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::bail;
+use anyhow::{anyhow, bail};
 use drover_apply::facts;
 use drover_catalog::{Catalog, Digest, HostIdentity};
-use drover_core::{compile::Subject, local};
+use drover_core::{
+    compile::Subject,
+    local::{self, AssembleError},
+};
 use tracing::info;
 
 use crate::{manifests::Manifests, one_shot};
@@ -24,7 +27,10 @@ pub(crate) fn catalog(paths: &[PathBuf], root: &Path, labels: &[(String, String)
         bail!("there is no NodeConfig in what was named; a file or folder with one is wanted");
     }
     let Manifests { node_configs, config_maps, secrets, left_out: _ } = &manifests;
-    let catalog = local::assemble(node_configs, config_maps, secrets, &subject)?;
+    let catalog = local::assemble(node_configs, config_maps, secrets, &subject).map_err(|error| match error {
+        AssembleError::Missing { .. } => anyhow!("{error} among what was named; name its file by -f as well"),
+        error => error.into(),
+    })?;
     if catalog.revisions.is_empty() {
         bail!(
             "no NodeConfig selects this machine; its labels are {}; add some by --label key=value, or take out the hostSelector",

@@ -78,7 +78,7 @@ fn an_archive_is_unpacked_repaired_and_replaced() {
         fs::read_dir(at("opt/tool")).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
     assert_eq!((names.len(), &names[1..]), (3, &["bin".to_owned(), "share".to_owned()][..]), "{names:?}");
-    let wrong = apply(root.path(), 3, parts("1", &second));
+    let wrong = apply(root.path(), 3, parts("1", &Digest::of(b"another")));
     assert!(wrong.contains("FAILED    base/one  could not fetch file:///tool-1.tar.gz: its SHA-256 is"), "{wrong}");
     assert_eq!(fs::read_to_string(at("opt/tool/bin/tool")).unwrap(), "2");
 }

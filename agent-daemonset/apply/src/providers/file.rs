@@ -159,15 +159,19 @@ impl Provider for FileSpec {
     fn contents(&self, host: &impl Host, changes: &[Change]) -> Result<Option<Contents>, ProviderError> {
         let after = self.content.as_ref().map(|content| content.expose().to_vec());
         let path = self.path.clone();
+        let stays_public = changes.iter().find_map(|change| change.access).is_none_or(is_public);
         if changes.iter().any(|change| matches!(change.what, What::Create | What::ReplaceLink)) {
-            return Ok(Some(Contents { path, before: None, public: false, after }));
+            return Ok(Some(Contents { path, before: None, public: stays_public, after }));
         }
         let before = match changes.iter().find_map(|change| change.before.as_ref()) {
             None => return Ok(None),
             Some(Before::Read { public, content }) => Some((*public, content.to_vec())),
             Some(Before::Unread) => replaced_content(host, &path)?,
         };
-        Ok(before.map(|(public, before)| Contents { path, before: Some(before), public, after }))
+        Ok(before.map(|(was_public, before)| {
+            let public = was_public && stays_public;
+            Contents { path, before: Some(before), public, after }
+        }))
     }
 }
 
@@ -282,7 +286,10 @@ mod tests {
         let private = Access { mode: 0o640, ..WANTED };
         let file = |content, access| MemoryHost::new().file("/etc/motd", content, access);
         let moo = motd(Some("moo"));
-        check(&moo, &MemoryHost::new(), Some((None, false, Some("moo"))));
+        check(&moo, &MemoryHost::new(), Some((None, true, Some("moo"))));
+        let kept_close = FileSpec { mode: 0o640, ..motd(Some("moo")) };
+        check(&kept_close, &MemoryHost::new(), Some((None, false, Some("moo"))));
+        check(&kept_close, &file("baa", WANTED), Some((Some("baa"), false, Some("moo"))));
         check(&moo, &file("baa", WANTED), Some((Some("baa"), true, Some("moo"))));
         check(&moo, &file("baa", private), Some((Some("baa"), false, Some("moo"))));
         check(&moo, &file("longer", private), Some((Some("longer"), false, Some("moo"))));

@@ -141,7 +141,7 @@ fn dpkg_is_asked_while_its_journal_is_not_merged() {
 fn looks_once_more_with_fresh_lists_when_its_own_are_stale() {
     let spec = jq(PackageState::Present, None);
     let apply = crate::host::memory::apply::<PackageSpec>;
-    for stale in ["E: Unable to locate package jq", "E: Failed to fetch file:/repo/jq.deb  Hash Sum mismatch"] {
+    for stale in ["E: Unable to locate package jq", "E: Failed to fetch file:/repo/jq.deb Hash Sum mismatch"] {
         let unknown = debian(&[]).command("apt-get", 100, "", stale);
         let error = apply(&spec, &unknown).unwrap_err().to_string();
         assert_eq!(error, format!("apt-get exited with 100: {stale}"));
