@@ -1,6 +1,6 @@
 # `make demo` shows the main job on a cluster of real machines; `make test` runs everything.
 .DEFAULT_GOAL := help
-.PHONY: help demo down kubeconfig test test-fast build lint fmt generate bench bench-footprint bench-engine deny
+.PHONY: help demo down kubeconfig test test-fast torture fuzz build lint fmt generate bench bench-footprint bench-engine deny
 
 help: ## Say what there is
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -19,6 +19,12 @@ test: ## Run all tests: units, generated files, CRD validation on a real API ser
 
 test-fast: ## Run the tests that need neither root nor a cluster
 	@cargo test --quiet --locked --workspace --exclude drover-e2e
+
+torture: ## Kill the agent at every system call that changes something, and fail each; a quarter of an hour
+	@e2e/torture/run
+
+fuzz: ## Fuzz what takes bytes from outside, a minute for each target (FUZZ_SECONDS)
+	@e2e/fuzz
 
 build: ## Build the product's static binaries
 	@bash -c 'source e2e/lib.sh; build_product; ls -l $$product/drover $$product/drover-agent'

@@ -31,6 +31,15 @@ needs_toolchain() {
     die "Rust's standard library for $target is missing: rustup target add $target"
 }
 
+# needs_program PROGRAM PACKAGE: a tool of the machine that some tests use; installed where that is possible.
+needs_program() {
+  if command -v "$1" >/dev/null; then return; fi
+  ((EUID == 0)) || die "$1 is missing; as root: apt-get install $2"
+  say "installing $2"
+  { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$2"; } >/dev/null 2>&1 ||
+    die "apt-get could not install $2"
+}
+
 # build_product: the static binaries that go into the images.
 build_product() {
   needs_toolchain

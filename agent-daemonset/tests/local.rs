@@ -81,7 +81,11 @@ fn what_cannot_be_used_says_what_to_do() {
     assert!(error(&[]).contains("there is no NodeConfig"), "{}", error(&[]));
     manifests(folder.path(), "v1");
     fs::remove_dir_all(folder.path().join("data")).unwrap();
-    assert!(error(&[]).contains("dataFrom names ConfigMap herd, which is not there among what was named"), "{}", error(&[]));
+    assert!(
+        error(&[]).contains("dataFrom names ConfigMap herd, which is not there among what was named"),
+        "{}",
+        error(&[])
+    );
     let config = folder.path().join("base.yaml");
     let text = fs::read_to_string(&config).unwrap();
     fs::write(&config, text.replace("spec:\n", "spec:\n  hostSelector: {matchLabels: {site: b}}\n")).unwrap();

@@ -1,7 +1,7 @@
 //! An archive never puts anything outside the folder that it is unpacked into.
 #![no_main]
 
-use drover_fuzz::stand_in as fuzzing;
+use drover_apply::fuzzing;
 
 libfuzzer_sys::fuzz_target!(|archive: &[u8]| {
     if let Err(why) = fuzzing::unpack(archive) {

@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use drover_catalog::{Facts, HostIdentity, Part, RevisionRef, Sensitive};
 use drover_core::{
     compile::{self, CompileError, Subject, TemplateError},
-    revision::{Content, DataValue},
+    revision::{Content, Layer, Source},
 };
-use drover_crds::{File, NodeConfigResource};
+use drover_crds::{DataFormat, File, NodeConfigResource};
 
 /// No template holds it by chance.
 const SECRET: &str = "zq-canary-7391";
@@ -21,18 +21,24 @@ libfuzzer_sys::fuzz_target!(|template: &str| {
         return;
     }
     let file = File { path: "/etc/motd".into(), template: Some(template.to_owned()), ..File::default() };
-    let resources = vec![NodeConfigResource { name: "motd".into(), file: Some(file), ..NodeConfigResource::default() }];
-    let value = |value: &str, secret| DataValue { value: Sensitive::new(value), secret };
-    let data = [("password", value(SECRET, true)), ("port", value("8080", false)), ("list", value("a,b,c", false))];
-    let data = data.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
-    let checked = compile::check(&resources);
-    let content = Content { resources, interval_seconds: 60, data };
+    let resources = vec![NodeConfigResource { name: "motd".into(), file: Some(file.into()), ..NodeConfigResource::default() }];
+    let layer = |source, format, values: &[(&str, &str)]| {
+        let values = values.iter().map(|(key, value)| ((*key).to_owned(), Sensitive::new(*value))).collect();
+        Layer::new(source, None, format, values)
+    };
+    let layers = vec![
+        layer(Source::secret("door"), DataFormat::Text, &[("password", SECRET)]),
+        layer(Source::config_map("herd"), DataFormat::Yaml, &[("port", "8080"), ("list", "[a, {b: c}]")]),
+    ];
+    let content = Content { resources, interval_seconds: 60, layers, ..Content::default() };
+    let checked = compile::check(&content);
     let subject = Subject {
         host: HostIdentity { name: "cow".into(), uid: "u1".into() },
         node_name: "cow".into(),
         labels: BTreeMap::from([("zone".to_owned(), "north".to_owned())]),
         facts: Facts::default(),
         generation: 1,
+        reboot: None,
     };
     let revision = RevisionRef { node_config: "base".into(), revision: "base-1".into() };
     let compiled = compile::compile(&subject, &[(revision.clone(), &content)]);

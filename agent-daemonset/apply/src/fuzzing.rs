@@ -8,6 +8,15 @@ use std::{
     sync::atomic::{AtomicU32, Ordering},
 };
 
+use drover_catalog::Edit;
+
+use crate::providers;
+
+/// What an edit makes of a text; `None` where nothing changes, or where it is refused.
+pub fn edit(text: &str, edit: &Edit) -> Option<String> {
+    providers::edit::edit(text, edit).ok().flatten()
+}
+
 /// Unpacks an archive into a new folder of the system's folder for temporary files, and removes it again. Returns how many
 /// files it had.
 ///

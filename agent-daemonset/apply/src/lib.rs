@@ -7,7 +7,7 @@
 //! - [`facts`]: what templates may know of the machine.
 //! - [`run_in_root`]: the second half of a command that runs inside another root or as another user.
 //!
-//! It knows no Kubernetes and no HTTP; fetching catalogs and sending reports is `drover-agent`'s.
+//! It knows no Kubernetes; fetching catalogs and sending reports is `drover-agent`'s.
 
 mod account_files;
 pub mod engine;

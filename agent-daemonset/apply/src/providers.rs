@@ -10,7 +10,7 @@ mod authorized_keys;
 mod command;
 mod directory;
 mod download;
-mod edit;
+pub(crate) mod edit;
 mod file;
 mod group;
 mod kernel_tables;

@@ -18,7 +18,7 @@ use crate::host::{Access, EntryKind, Host};
 
 /// Why a text can not be edited. No content is in it: the lines of an edit may be secrets.
 #[derive(Debug, PartialEq, Eq, Error)]
-enum EditError {
+pub(crate) enum EditError {
     #[error("{what} must be one line, without a line break in it")]
     NotOneLine { what: &'static str },
     #[error("the regular expression {pattern} is not valid: {why}")]
@@ -35,6 +35,8 @@ enum EditError {
     Block { begin: String, begins: usize, end: String, ends: usize },
     #[error("the setting can not be written so that it is found again: {why}")]
     Setting { why: &'static str },
+    #[error("the first line would begin with a byte order mark (U+FEFF), which is no part of a line; leave it out")]
+    Mark,
     #[error("the entry must have {key} as field {field} (from 0), by which it is found")]
     Key { key: String, field: usize },
 }
@@ -48,7 +50,7 @@ fn times(count: usize) -> String {
 }
 
 /// The text as it must be; `None` where it is so.
-fn edit(text: &str, edit: &Edit) -> Result<Option<String>, EditError> {
+pub(crate) fn edit(text: &str, edit: &Edit) -> Result<Option<String>, EditError> {
     let mut lines = text::Text::parse(text);
     match edit {
         Edit::Line { state, line, matching, place } => {
@@ -63,6 +65,10 @@ fn edit(text: &str, edit: &Edit) -> Result<Option<String>, EditError> {
         Edit::Entry { state, field, key, line } => entry::edit(&mut lines, *state, *field, key, line)?,
     }
     let edited = lines.render();
+    // Else the next run would take it for the file's own, and not find the line.
+    if !lines.has_mark() && edited.starts_with(text::BYTE_ORDER_MARK) {
+        return Err(EditError::Mark);
+    }
     Ok((edited != text).then_some(edited))
 }
 

@@ -101,6 +101,9 @@ mod tests {
             "",
             "error: the line must be one line, without a line break in it",
         );
+        let mark = "error: the first line would begin with a byte order mark (U+FEFF), which is no part of a line; leave it out";
+        check(&line(Presence::Present, "\u{feff}a", None, Place::Beginning), "b\n", mark);
+        check(&line(Presence::Present, "\u{feff}a", None, Place::End), "b\n", "b\n\u{feff}a\n");
         let bad = line(Presence::Present, "a", Some("("), Place::End);
         let error = super::super::edit("", &bad).unwrap_err().to_string();
         assert!(error.starts_with("the regular expression ( is not valid: regex parse error"), "{error}");

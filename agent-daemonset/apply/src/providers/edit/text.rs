@@ -8,7 +8,7 @@ use super::EditError;
 /// A compiled regular expression may take so many bytes.
 const REGEX_SIZE: usize = 1 << 20;
 
-const BYTE_ORDER_MARK: &str = "\u{feff}";
+pub(super) const BYTE_ORDER_MARK: &str = "\u{feff}";
 
 /// A text, line by line.
 pub(super) struct Text {
@@ -49,6 +49,11 @@ impl Text {
         let mark = if self.has_mark { BYTE_ORDER_MARK } else { "" };
         let lines = self.lines.iter().flat_map(|line| [line.text.as_str(), line.ending]);
         [mark].into_iter().chain(lines).collect()
+    }
+
+    /// Whether the file begins with a byte order mark.
+    pub(super) fn has_mark(&self) -> bool {
+        self.has_mark
     }
 
     /// The lines without their ends.
