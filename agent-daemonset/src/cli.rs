@@ -48,6 +48,11 @@ pub(crate) enum Command {
     /// Print what templates may know of a machine, as JSON
     #[command(after_help = "Exit codes: 0 printed, 1 there is no such fact or something failed, 64 wrong usage.")]
     Facts(FactsOptions),
+    /// Print which files were replaced and are kept, or what one of them held
+    #[command(
+        after_help = "Example: drover-agent backups --show 4f1c2a > motd.before\n\nExit codes: 0 printed, 1 there is no such copy or something failed, 64 wrong usage."
+    )]
+    Backups(BackupsOptions),
     /// Change root, user and umask, and become a command; the agent calls itself so
     #[command(name = "run-in-root", hide = true)]
     RunInRoot(RunInRootOptions),
@@ -146,12 +151,28 @@ pub(crate) struct FactsOptions {
     pub(crate) facts_ttl: FactsTtl,
 }
 
+/// Which copies are printed.
+#[derive(Debug, Args)]
+pub(crate) struct BackupsOptions {
+    /// Only those of this path
+    pub(crate) path: Option<String>,
+    /// Print the content of the copy whose SHA-256 begins so
+    #[arg(long, value_name = "SHA256", conflicts_with = "path")]
+    pub(crate) show: Option<String>,
+    /// The root of the machine, or a folder that stands for one
+    #[arg(long, env = "DROVER_ROOT", default_value = "/")]
+    pub(crate) root: PathBuf,
+    /// The folder, on the machine itself, that has the copies
+    #[arg(long, env = "DROVER_STATE_DIR", default_value = "/var/lib/drover")]
+    pub(crate) state_dir: String,
+}
+
 /// One run.
 #[derive(Debug, Args)]
 pub(crate) struct ApplyOptions {
     /// A YAML file with NodeConfigs and the ConfigMaps and Secrets that they read, or a folder of such files; `-` for
     /// standard input. Can be given several times
-    #[arg(short = 'f', long = "filename", required_unless_present = "catalog", conflicts_with = "catalog")]
+    #[arg(short = 'f', long = "filename", required_unless_present_any = ["catalog", "explain"], conflicts_with = "catalog")]
     pub(crate) files: Vec<PathBuf>,
     /// A label that this machine shall have for `hostSelector`, beside `kubernetes.io/hostname` and `kubernetes.io/os`
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = key_value, conflicts_with = "catalog")]
@@ -168,6 +189,12 @@ pub(crate) struct ApplyOptions {
     /// Say what would change, with the differences of files, and change nothing
     #[arg(long)]
     pub(crate) noop: bool,
+    /// Change nothing, and say why this resource is on the machine: from which NodeConfig, revision and data. Write
+    /// `<NodeConfig>/<resource>`, or the resource alone. Without files or a catalog: of what the machine is kept by
+    #[arg(long, value_name = "NAME")]
+    pub(crate) explain: Option<String>,
+    #[command(flatten)]
+    pub(crate) facts_ttl: FactsTtl,
     /// What to print
     #[arg(long, value_enum, default_value_t = Output::Table)]
     pub(crate) output: Output,

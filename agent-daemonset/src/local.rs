@@ -1,28 +1,29 @@
 //! Without a cluster: a catalog from NodeConfigs in files, compiled as a master does it.
 
-use std::path::{Path, PathBuf};
-
 use anyhow::{anyhow, bail};
-use drover_apply::facts;
+use drover_apply::{
+    StateDir,
+    facts::{Gathered, Gatherer},
+};
 use drover_catalog::{Catalog, Digest, HostIdentity};
 use drover_core::{
     compile::Subject,
     local::{self, AssembleError},
 };
-use tracing::info;
+use tracing::{info, warn};
 
-use crate::{manifests::Manifests, one_shot};
+use crate::{cli::ApplyOptions, manifests::Manifests, one_shot};
 
 /// What the UID of a host begins with that no cluster knows.
 const UID_PREFIX: &str = "local-";
 
-/// Compiles the catalog of the machine at a root from manifests. `labels` are those of its Host, for `hostSelector`.
-pub(crate) fn catalog(paths: &[PathBuf], root: &Path, labels: &[(String, String)]) -> anyhow::Result<Catalog> {
-    let manifests = Manifests::read(paths)?;
+/// Compiles the catalog of the machine at a root from manifests.
+pub(crate) async fn catalog(options: &ApplyOptions, state: &StateDir) -> anyhow::Result<Catalog> {
+    let manifests = Manifests::read(&options.files)?;
     if !manifests.left_out.is_empty() {
         info!(left_out = manifests.left_out.join(", "), "only NodeConfigs, ConfigMaps and Secrets are of use here");
     }
-    let subject = subject(root, labels);
+    let subject = subject(options, state).await;
     if manifests.node_configs.is_empty() {
         bail!("there is no NodeConfig in what was named; a file or folder with one is wanted");
     }
@@ -46,8 +47,14 @@ pub(crate) fn is_local(catalog: &Catalog) -> bool {
 }
 
 /// The machine, with the labels that a Node of it would have.
-fn subject(root: &Path, labels: &[(String, String)]) -> Subject {
-    let facts = facts::gather(root, one_shot::is_booted(root));
+async fn subject(options: &ApplyOptions, state: &StateDir) -> Subject {
+    let ApplyOptions { root, labels, facts_ttl, .. } = options;
+    let booted = one_shot::is_booted(root);
+    let gatherer = Gatherer { root, booted, state, ttl: facts_ttl.duration(), refresh: false };
+    let Gathered { facts, warnings } = gatherer.gather().await;
+    for warning in warnings {
+        warn!("{warning}");
+    }
     let name = match facts.networking.hostname.as_str() {
         "" => "localhost",
         name => name,

@@ -4,6 +4,7 @@
 //! there is no Kubernetes in here.
 
 mod admission;
+mod backups;
 mod cli;
 mod facts;
 mod keeper;
@@ -59,6 +60,7 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
     match cli.command {
         Command::Run(options) => runtime.block_on(keeper::run(options)),
         Command::Apply(options) => runtime.block_on(one_shot::run(options)),
+        Command::Backups(options) => backups::run(&options),
         Command::Facts(options) => runtime.block_on(facts::run(options)),
         // Taken care of before.
         Command::RunInRoot(_) => Ok(Exit::Ok),

@@ -14,6 +14,7 @@ use std::{
 use anyhow::{Context as _, bail};
 use drover_apply::{Difference, LocalHost, Mode, Run, StateDir};
 use drover_catalog::{Catalog, Outcome, Report, ResourceStatus, Totals};
+use drover_core::explain::explain;
 use tokio::sync::watch;
 
 use crate::{
@@ -35,7 +36,12 @@ pub(crate) async fn run(options: ApplyOptions) -> anyhow::Result<Exit> {
     let mode = if options.noop { Mode::Noop } else { Mode::Apply };
     let state = StateDir::new(&options.root, &options.state_dir)?;
     let memory = Memory(&state);
-    let catalog = wanted(&options, mode, memory.catalog()?)?;
+    if let Some(name) = &options.explain {
+        let catalog = explained(&options, &state, memory.catalog()?).await?;
+        print(&explain(&catalog, name)?)?;
+        return Ok(Exit::Ok);
+    }
+    let catalog = wanted(&options, &state, mode, memory.catalog()?).await?;
     let lock = match mode {
         Mode::Noop => None,
         Mode::Apply => match state.try_lock()? {
@@ -73,7 +79,12 @@ pub(crate) async fn run(options: ApplyOptions) -> anyhow::Result<Exit> {
 }
 
 /// The catalog that is to be applied, if it may be applied to this machine.
-fn wanted(options: &ApplyOptions, mode: Mode, kept: Option<Catalog>) -> anyhow::Result<Catalog> {
+async fn wanted(
+    options: &ApplyOptions,
+    state: &StateDir,
+    mode: Mode,
+    kept: Option<Catalog>,
+) -> anyhow::Result<Catalog> {
     if let Some(path) = &options.catalog {
         let catalog = read(path)?;
         admission::admit(&catalog, kept.as_ref(), None).with_context(|| format!("{} is refused", path.display()))?;
@@ -87,7 +98,16 @@ fn wanted(options: &ApplyOptions, mode: Mode, kept: Option<Catalog>) -> anyhow::
             kept.generation
         );
     }
-    local::catalog(&options.files, &options.root, &options.labels)
+    local::catalog(options, state).await
+}
+
+/// The catalog whose resources are to be explained.
+async fn explained(options: &ApplyOptions, state: &StateDir, kept: Option<Catalog>) -> anyhow::Result<Catalog> {
+    match (kept, options.catalog.is_none() && options.files.is_empty()) {
+        (Some(kept), true) => Ok(kept),
+        (None, true) => bail!("this machine has no catalog yet; name NodeConfigs by -f"),
+        (kept, false) => wanted(options, state, Mode::Noop, kept).await,
+    }
 }
 
 /// Writes a line to standard output.

@@ -71,6 +71,34 @@ fn a_folder_of_manifests_makes_a_machine_and_a_dry_run_shows_the_difference() {
 }
 
 #[test]
+fn a_resource_is_explained_and_what_was_replaced_can_be_read() {
+    let (root, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    manifests(folder.path(), "v1");
+    let explain = |flags: &[&str]| agent("apply", root.path()).args(flags).output().unwrap();
+    let nothing = explain(&["--explain", "motd"]);
+    assert!(String::from_utf8_lossy(&nothing.stderr).contains("this machine has no catalog yet"), "{nothing:?}");
+    let files = folder.path().to_str().unwrap();
+    let from_files = stdout(&explain(&["--explain", "key", "-f", files]));
+    assert!(from_files.starts_with("file base/key\n  from: NodeConfig base, revision base-"), "{from_files}");
+    assert!(from_files.contains("reads: key of Secret door") && !from_files.contains("hunter2"), "{from_files}");
+    assert!(fs::read_dir(root.path()).unwrap().next().is_none(), "to explain leaves no trace");
+    let unknown = explain(&["--explain", "modt", "-f", files]);
+    assert_eq!(unknown.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&unknown.stderr).contains("did you mean `motd`?"), "{unknown:?}");
+
+    let backups = |flags: &[&str]| agent("backups", root.path()).args(flags).output().unwrap();
+    assert!(stdout(&backups(&[])).starts_with("no copies"));
+    apply(root.path(), folder.path(), &[]);
+    assert_eq!(stdout(&explain(&["--explain", "base/key"])), from_files, "what is kept is the same catalog");
+    manifests(folder.path(), "v2");
+    apply(root.path(), folder.path(), &[]);
+    let list = stdout(&backups(&["/motd"]));
+    let digest = list.lines().nth(1).and_then(|line| line.split_whitespace().nth(1)).unwrap();
+    assert_eq!(stdout(&backups(&["--show", digest])), "us v1\n");
+    assert_eq!(backups(&["/none"]).status.code(), Some(1));
+}
+
+#[test]
 fn what_cannot_be_used_says_what_to_do() {
     let (root, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let error = |flags: &[&str]| {
