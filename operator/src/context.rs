@@ -25,15 +25,17 @@ pub(crate) struct Context {
     pub(crate) recorder: Recorder,
     /// Attempts of failed reconciliations.
     pub(crate) backoff: Arc<Backoff>,
-    /// The image that masters run, and whether nodes pull it.
-    pub(crate) master: MasterImage,
+    /// How masters run.
+    pub(crate) master: MasterTemplate,
 }
 
-/// The image that masters run.
+/// What all masters have in common: their image, whether nodes pull it, and how they log, which is as the operator does.
 #[derive(Clone, Debug)]
-pub(crate) struct MasterImage {
+pub(crate) struct MasterTemplate {
     pub(crate) image: String,
     pub(crate) pull_policy: String,
+    pub(crate) log: String,
+    pub(crate) log_format: String,
 }
 
 impl Context {
@@ -42,7 +44,7 @@ impl Context {
         namespace: String,
         pod: String,
         leadership: Leadership,
-        master: MasterImage,
+        master: MasterTemplate,
     ) -> Self {
         let reporter = Reporter { controller: "drover-operator".into(), instance: Some(pod) };
         let recorder = Recorder::new(client.clone(), reporter);

@@ -56,14 +56,19 @@ async fn main() -> anyhow::Result<()> {
     let shutdown = on_signal()?;
     let config = kube::Config::infer().await?;
     match arguments.command {
-        Command::Run(options) => run::run(options, config, shutdown).await,
+        Command::Run(options) => {
+            let format = match arguments.log_format {
+                LogFormat::Text => "text",
+                LogFormat::Json => "json",
+            };
+            run::run(options, (arguments.log, format.to_owned()), config, shutdown).await
+        }
         Command::Master(options) => Ok(drover_master::run(options, kube::Client::try_from(config)?, shutdown).await?),
     }
 }
 
 fn start_log(arguments: &Arguments) -> anyhow::Result<()> {
-    // kube's client logs an answer that it can not read as a whole, and that may be a Secret or a token.
-    let filter = tracing_subscriber::EnvFilter::try_new(format!("{},kube_client::client=error", arguments.log))?;
+    let filter = tracing_subscriber::EnvFilter::try_new(drover_core::logging::filter(&arguments.log))?;
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match arguments.log_format {
         LogFormat::Text => log.with_ansi(false).init(),

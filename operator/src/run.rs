@@ -8,7 +8,7 @@ use kube::{Client, Config};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    context::{Context, MasterImage},
+    context::{Context, MasterTemplate},
     health, host, leader, master_pool, node_config, rollout,
 };
 
@@ -33,7 +33,14 @@ pub(crate) struct Options {
 }
 
 /// Runs until the token is cancelled or the leadership is lost.
-pub(crate) async fn run(options: Options, mut config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
+///
+/// `log` and `log_format` are how masters log: as the operator was told.
+pub(crate) async fn run(
+    options: Options,
+    (log, log_format): (String, String),
+    mut config: Config,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
     // A connection that died without a word is noticed after this time, not after minutes.
     config.read_timeout = Some(Duration::from_secs(300));
     config.connect_timeout = Some(Duration::from_secs(10));
@@ -56,7 +63,8 @@ pub(crate) async fn run(options: Options, mut config: Config, shutdown: Cancella
     let mut lost = false;
     if acquired {
         let stop = shutdown.child_token();
-        let master = MasterImage { image: options.master_image, pull_policy: options.master_image_pull_policy };
+        let (image, pull_policy) = (options.master_image, options.master_image_pull_policy);
+        let master = MasterTemplate { image, pull_policy, log, log_format };
         let context = Context::new((client, once), options.namespace, options.identity, leadership.clone(), master);
         let controllers = join_all([
             tokio::spawn(host::control(context.clone(), stop.clone())),

@@ -9,6 +9,7 @@
 //! - [`local`]: a catalog without a master
 //! - [`explain`]: why a resource is on a machine
 //! - [`host`]: how a host is, and what a new one is assigned
+//! - [`logging`]: what may be logged
 //! - [`rollout`]: which machine is next, and which step
 //!
 //! No client, no runtime, no clock, no randomness: the operator, the masters, the simulator of the tests and the
@@ -20,6 +21,7 @@ pub mod disruption;
 pub mod explain;
 pub mod host;
 pub mod local;
+pub mod logging;
 pub mod metadata;
 pub mod revision;
 pub mod rollout;

@@ -13,7 +13,7 @@ use kube::{Resource as _, ResourceExt as _};
 use serde_json::{Value, json};
 
 use super::NOT_AFTER_ANNOTATION;
-use crate::context::MasterImage;
+use crate::context::MasterTemplate;
 
 /// The port that masters serve on, and their Service.
 const PORT: i32 = 8443;
@@ -23,7 +23,7 @@ pub(super) struct Pool<'a> {
     object: &'a MasterPool,
     name: String,
     namespace: &'a str,
-    image: &'a MasterImage,
+    template: &'a MasterTemplate,
 }
 
 /// The address of the Service with its port, once it has one.
@@ -33,8 +33,8 @@ pub(super) fn address(service: &Service) -> Option<String> {
 }
 
 impl<'a> Pool<'a> {
-    pub(super) fn new(pool: &'a MasterPool, namespace: &'a str, image: &'a MasterImage) -> Self {
-        Self { name: format!("drover-{}", pool.name_any()), object: pool, namespace, image }
+    pub(super) fn new(pool: &'a MasterPool, namespace: &'a str, template: &'a MasterTemplate) -> Self {
+        Self { name: format!("drover-{}", pool.name_any()), object: pool, namespace, template }
     }
 
     /// The name of the pool's Service, Deployment, budget and ConfigMap.
@@ -147,12 +147,14 @@ impl<'a> Pool<'a> {
                         },
                         "containers": [{
                             "name": "master",
-                            "image": self.image.image,
-                            "imagePullPolicy": self.image.pull_policy,
+                            "image": self.template.image,
+                            "imagePullPolicy": self.template.pull_policy,
                             "args": ["master"],
                             "env": [
                                 {"name": "DROVER_NAMESPACE", "value": self.namespace},
                                 {"name": "DROVER_AGENT_SERVICE_ACCOUNT", "value": agents},
+                                {"name": "DROVER_LOG", "value": self.template.log},
+                                {"name": "DROVER_LOG_FORMAT", "value": self.template.log_format},
                                 {"name": "DROVER_LISTEN", "value": format!("[::]:{PORT}")},
                             ],
                             "ports": [{"name": "https", "containerPort": PORT, "protocol": "TCP"}],
