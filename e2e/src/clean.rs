@@ -32,7 +32,15 @@ pub(crate) const LABEL: &str = "drover.dev/e2e";
 /// samples put there.
 const MACHINE: &str = r"
 rm -f /srv/e2e/hold
-systemctl stop --quiet 'e2e-*.service'
+systemctl stop --quiet 'e2e-*.service' 'e2e-*.timer'
+mountpoint -q /srv/e2e/mnt && umount /srv/e2e/mnt
+for user in $(cut -d: -f1 /etc/passwd | grep ^e2e-); do userdel $user 2>/dev/null; done
+for group in $(cut -d: -f1 /etc/group | grep ^e2e-); do groupdel $group; done
+cp -p /etc/hosts /run/e2e-hosts && sed '/e2e\.example/d' /run/e2e-hosts > /etc/hosts
+ln -sfn /usr/share/zoneinfo/Etc/UTC /etc/localtime; echo Etc/UTC > /etc/timezone
+! grep -q /srv/e2e/ /etc/fstab || sed -i '\|/srv/e2e/|d' /etc/fstab
+rm -rf /etc/sudoers.d/e2e-* /etc/cron.d/e2e-* /etc/security/limits.d/e2e-* /etc/systemd/system/e2e-*.timer \
+  /etc/systemd/system/e2e-*.service.d /etc/systemd/system/*.wants/e2e-*
 cd /etc/systemd/system
 for unit in e2e-*.service herd-beacon.service; do
   [ ! -e $unit ] || { systemctl disable --quiet --now $unit; rm -f $unit; }

@@ -2,6 +2,7 @@
 
 use std::fmt::Debug;
 
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use drover_crds::{Host, MasterPool, NodeConfig, Rollout};
 use k8s_openapi::{
     NamespaceResourceScope,
@@ -16,8 +17,19 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{Fleet, diagnose::logs, fleet::Part};
 
-/// Where a secret was found: objects other than Secrets, events, and the logs of all of Drover's pods.
+/// Where a secret was found, of all that [`written`] returns.
 pub async fn leaks(fleet: &Fleet, secret: &str) -> Vec<String> {
+    written(fleet).await.into_iter().filter(|(_, text)| text.contains(secret)).map(|(place, _)| place).collect()
+}
+
+/// A secret as the API has it in a Secret, without the end that says nothing of its own.
+pub fn encoded(secret: &str) -> String {
+    BASE64_STANDARD.encode(secret).trim_end_matches('=').to_owned()
+}
+
+/// What is written down where no secret must be, with its place: objects other than Secrets, events, and the logs of all of
+/// Drover's pods.
+pub async fn written(fleet: &Fleet) -> Vec<(String, String)> {
     let mut written = vec![];
     written.extend(objects::<ControllerRevision>(fleet).await);
     written.extend(objects::<NodeConfig>(fleet).await);
@@ -32,7 +44,7 @@ pub async fn leaks(fleet: &Fleet, secret: &str) -> Vec<String> {
         assert!(logs.iter().any(|(_, log)| !log.is_empty()), "there are logs of {part:?} to look into");
         written.extend(logs.into_iter().map(|(pod, log)| (format!("the log of {}", pod.name_any()), log)));
     }
-    written.into_iter().filter(|(_, text)| text.contains(secret)).map(|(place, _)| place).collect()
+    written
 }
 
 async fn objects<K>(fleet: &Fleet) -> Vec<(String, String)>

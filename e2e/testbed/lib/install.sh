@@ -2,7 +2,7 @@
 # Debian packages that the machines run on, and the control plane's own binaries.
 
 packages=(containerd runc containernetworking-plugins iptables conntrack socat buildah busybox-static systemd systemd-sysv dbus
-  ethtool ebtables iproute2 util-linux procps openssl curl jq)
+  ethtool ebtables iproute2 util-linux procps openssl curl jq sudo strace)
 
 install_packages() {
   local package status missing=()

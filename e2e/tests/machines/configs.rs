@@ -16,16 +16,7 @@ use k8s_openapi::api::{
 };
 use serde_json::{Value, json};
 
-use crate::{everywhere, file, files, only};
-
-/// A ConfigMap or a Secret that goes with the story.
-fn data(kind: &str, name: &str, values: Value) -> Value {
-    let field = if kind == "Secret" { "stringData" } else { "data" };
-    json!({
-        "apiVersion": "v1", "kind": kind, field: values,
-        "metadata": {"name": name, "namespace": "drover-system", "labels": {"drover.dev/e2e": "true"}},
-    })
-}
+use crate::{data, everywhere, file, files, only};
 
 fn template(name: &str, template: &str) -> Value {
     json!({"name": name, "file": {"path": format!("{FOLDER}/{name}"), "template": template}})
@@ -212,7 +203,7 @@ async fn what_is_changed_by_hand_is_put_back() {
             .host_until("node-1", "telling of the correction", |host| {
                 let active = host.status.as_ref().and_then(|status| status.active.as_ref());
                 active.is_some_and(|active| {
-                    active.changed == 1 && active.message.as_deref().is_some_and(|message| message.contains("motd"))
+                    active.corrected == 1 && active.message.as_deref().is_some_and(|message| message.contains("motd"))
                 })
             })
             .await;

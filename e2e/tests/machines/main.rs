@@ -13,6 +13,7 @@
 mod access;
 mod configs;
 mod crashes;
+mod engine;
 mod main_job;
 mod rollouts;
 
@@ -31,6 +32,15 @@ async fn files(fleet: &Fleet, name: &str) -> Vec<Option<String>> {
         found.push(fleet.machine(node).read(&format!("{FOLDER}/{name}")).await);
     }
     found
+}
+
+/// A ConfigMap or a Secret that goes with the story.
+fn data(kind: &str, name: &str, values: Value) -> Value {
+    let field = if kind == "Secret" { "stringData" } else { "data" };
+    json!({
+        "apiVersion": "v1", "kind": kind, field: values,
+        "metadata": {"name": name, "namespace": "drover-system", "labels": {"drover.dev/e2e": "true"}},
+    })
 }
 
 /// The same content on each machine.
