@@ -15,7 +15,7 @@ use drover_e2e::{
 use k8s_openapi::api::core::v1::Secret;
 use serde_json::{Value, json};
 
-use crate::{data, file, only};
+use crate::{data, everywhere, file, files, only};
 
 const NODE: &str = "node-3";
 
@@ -390,6 +390,27 @@ async fn a_revision_says_what_it_would_cost_before_anything_moves() {
         let effective: Vec<String> =
             config.disruption.iter().map(|entry| serde_json::to_string(entry).unwrap()).collect();
         assert!(effective.iter().any(|entry| entry.contains("e2e-cost.service") && entry.contains("Drain")), "{effective:?}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_older_revision_can_be_moved_again_and_is_the_same() {
+    story(async |fleet| {
+        let first = fleet.configure("base", json!([file("motd", "first")])).await;
+        fleet.roll("base", json!({})).await;
+        fleet.completes("base", &first).await;
+        let second = fleet.configure("base", json!([file("motd", "second")])).await;
+        fleet.completes("base", &second).await;
+
+        fleet.edit_rollout("base", json!({"nodeConfigRef": {"revision": first}})).await;
+        fleet.completes("base", &first).await;
+        assert_eq!(files(fleet, "motd").await, everywhere("first"));
+        // What is written by now is what it was: the same content has the same name, and is no new run.
+        let again = fleet.configure("base", json!([file("motd", "first")])).await;
+        assert_eq!(again, first);
+        fleet.edit_rollout("base", json!({"nodeConfigRef": {"revision": null}})).await;
+        assert_eq!(fleet.completes("base", &first).await.run.unwrap().revision, first);
     })
     .await;
 }
