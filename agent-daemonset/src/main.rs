@@ -69,7 +69,8 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
 
 /// The log goes to standard error: standard output is for results.
 fn start_logging(logging: &Logging) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(drover_core::logging::filter(&logging.log)).with_context(|| format!("--log {:?} is no filter", logging.log))?;
+    let filter = EnvFilter::try_new(drover_core::logging::filter(&logging.log))
+        .with_context(|| format!("--log {:?} is no filter", logging.log))?;
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
     match logging.log_format {
         LogFormat::Text => subscriber.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init(),

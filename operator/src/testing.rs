@@ -26,7 +26,12 @@ pub(crate) struct Asked {
 pub(crate) fn context(leads: bool) -> (Context, ApiServer) {
     let (service, handle) = mock::pair::<Request<Body>, Response<Body>>();
     let client = Client::new(service, "drover-system");
-    let image = MasterTemplate { image: "drover:test".into(), pull_policy: "Never".into(), log: "info".into(), log_format: "json".into() };
+    let image = MasterTemplate {
+        image: "drover:test".into(),
+        pull_policy: "Never".into(),
+        log: "info".into(),
+        log_format: "json".into(),
+    };
     let leadership = Leadership::fixed(leads);
     let context =
         Context::new((client.clone(), client), "drover-system".into(), "operator-0".into(), leadership, image);

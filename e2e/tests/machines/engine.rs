@@ -202,10 +202,10 @@ async fn watch_arguments(fleet: &Fleet, machine: &Machine) {
     );
     machine.run(&script).await;
     eventually("the agent is watched", LATER, async || {
-        let tracer = machine.run(&format!(
+        let script = format!(
             "pid=$(ctr -n k8s.io task ls | awk '$1 == \"{id}\" {{ print $2 }}'); sed -n 's/^TracerPid:[[:space:]]*//p' /proc/$pid/status"
-        ));
-        match tracer.await.as_str() {
+        );
+        match machine.run(&script).await.as_str() {
             "0" => Err("nobody traces it".to_owned()),
             _ => Ok(()),
         }
@@ -389,7 +389,10 @@ async fn a_revision_says_what_it_would_cost_before_anything_moves() {
         let config = fleet.api::<NodeConfig>().get("base").await.unwrap().status.unwrap();
         let effective: Vec<String> =
             config.disruption.iter().map(|entry| serde_json::to_string(entry).unwrap()).collect();
-        assert!(effective.iter().any(|entry| entry.contains("e2e-cost.service") && entry.contains("Drain")), "{effective:?}");
+        assert!(
+            effective.iter().any(|entry| entry.contains("e2e-cost.service") && entry.contains("Drain")),
+            "{effective:?}"
+        );
     })
     .await;
 }
