@@ -139,8 +139,9 @@ pub struct Download {
     pub timeout_seconds: Option<i32>,
 }
 
-/// An unpacked archive from a URL: tar, plain or compressed by gzip, xz or zstd, or zip. Another digest unpacks anew, and
-/// what the older archive has put there and the new one has not is removed.
+/// An unpacked archive from a URL: tar, plain or compressed by gzip, xz or zstd, or zip. Another digest unpacks anew.
+///
+/// What the older archive has put there and the new one has not is removed.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Archive {
