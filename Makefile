@@ -36,7 +36,7 @@ lint: ## Check formatting and lints
 fmt: ## Format the code
 	@cargo fmt --all
 
-generate: ## Write the CRDs anew from the types in crds/
+generate: ## Write the CRDs and docs/resources.md anew from the types in crds/
 	@cargo run --quiet --locked -p drover-config
 
 bench: bench-footprint bench-engine ## Run all benchmarks; they write target/bench/*.json (docs/benchmarks.md)

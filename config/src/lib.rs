@@ -1,14 +1,17 @@
 //! Writes what Drover's types say into files for Kubernetes, and checks that the files in the repository are up to date.
 //!
 //! A `CustomResourceDefinition` stands in two places: `config/crd`, for kustomize and `kubectl apply`, and the `crds`
-//! folder of the Helm chart. Both come from `drover-crds`; nobody edits them.
+//! folder of the Helm chart. Both come from `drover-crds`; nobody edits them. So does `docs/resources.md`, the reference of
+//! the types of resources.
 //!
 //! - [`definition`]: the definitions, as a cluster gets them
 //! - `documentation`: their descriptions, from the doc comments of the types
 //! - `yaml`: how they are written
+//! - [`resources`]: the reference of the types of resources
 
 pub mod definition;
 mod documentation;
+pub mod resources;
 mod yaml;
 
 use std::{
@@ -25,6 +28,9 @@ pub const COMMAND: &str = "cargo run -p drover-config";
 
 /// The folders that hold the definitions, below the root of the repository.
 pub const FOLDERS: [&str; 2] = ["config/crd", "helm/drover/crds"];
+
+/// The definition that says what a resource is.
+const NODE_CONFIGS: &str = "nodeconfigs.drover.dev";
 
 /// The root of this repository.
 pub fn repository() -> PathBuf {
@@ -51,6 +57,10 @@ pub fn generate() -> Result<Vec<Generated>> {
             let path = Path::new(folder).join(format!("{name}.yaml"));
             files.push(Generated { path, content: content.clone() });
         }
+        if name == NODE_CONFIGS {
+            let content = resources::render(&definition).with_context(|| format!("writing {}", resources::PATH))?;
+            files.push(Generated { path: resources::PATH.into(), content });
+        }
     }
     Ok(files)
 }
@@ -62,7 +72,11 @@ pub fn write(root: &Path) -> Result<()> {
         fs::remove_file(root.join(&path)).with_context(|| format!("removing {}", path.display()))?;
     }
     for Generated { path, content } in files {
-        fs::write(root.join(&path), content).with_context(|| format!("writing {}", path.display()))?;
+        let target = root.join(&path);
+        if let Some(folder) = target.parent() {
+            fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
+        }
+        fs::write(target, content).with_context(|| format!("writing {}", path.display()))?;
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use clap::Parser;
 
-/// Writes the definitions of Drover's kinds to config/crd and helm/drover/crds.
+/// Writes the definitions of Drover's kinds to config/crd and helm/drover/crds, and docs/resources.md from the same types.
 #[derive(Parser)]
 #[command(name = "drover-config", version)]
 struct Options {

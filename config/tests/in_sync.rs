@@ -26,11 +26,16 @@ fn stale_missing_and_leftover_files_are_named() {
     fs::write(folder.join("rollouts.drover.dev.yaml"), hosts.replace("hosts", "rollouts")).unwrap();
     fs::remove_file(root.path().join("helm/drover/crds/hosts.drover.dev.yaml")).unwrap();
 
+    let reference = root.path().join("docs/resources.md");
+    let text = fs::read_to_string(&reference).unwrap();
+    fs::write(&reference, text.replacen("### file\n", "### flock\n", 1)).unwrap();
+
     let error = drover_config::check(root.path()).unwrap_err().to_string();
     for wanted in [
         "config/crd/flocks.drover.dev.yaml",
         "config/crd/rollouts.drover.dev.yaml",
         "helm/drover/crds/hosts.drover.dev.yaml",
+        "docs/resources.md",
         drover_config::COMMAND,
     ] {
         assert!(error.contains(wanted), "{wanted} is not in: {error}");

@@ -39,7 +39,8 @@ pub struct User {
     #[schemars(schema_with = "formats::path")]
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub home: Option<String>,
-    /// Make the home directory with a new account, and remove it with an account that goes. Left out: false.
+    /// Make the home directory where it is missing, move it when `home` changes, and remove it with an account that goes.
+    /// Left out: false.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub manage_home: Option<bool>,
     /// Its login shell, such as `/bin/bash`.

@@ -99,7 +99,7 @@ pub struct Reboot {
     /// Why, for people.
     #[schemars(schema_with = "formats::line")]
     pub reason: String,
-    /// Also when the system itself asks for one (`/run/reboot-required`, `needs-restarting`). Left out: false.
+    /// Also when the system itself asks for one, as Debian and its relatives do by `/run/reboot-required`. Left out: false.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub when_system_asks: Option<bool>,
 }

@@ -24,8 +24,8 @@ pub struct Line {
     #[schemars(schema_with = "formats::line")]
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub line: Option<String>,
-    /// A regular expression (Rust's `regex`) that finds the line to replace: the last match is replaced unless it is as it
-    /// must be, and further matches are an error. With `ensure: Absent` all matches go. Left out: the line itself.
+    /// A regular expression (Rust's `regex`) that finds the line to replace; it must match `line` as well. Several matches
+    /// are an error, unless all are as they must be. With `ensure: Absent` all matches go. Left out: the line itself.
     #[schemars(length(min = 1, max = 1024))]
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub matching: Option<String>,

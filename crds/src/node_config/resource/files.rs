@@ -76,7 +76,8 @@ pub struct Directory {
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub group: Option<String>,
     /// Remove what is in it, except what resources of any NodeConfig of this machine put there, and `keep`. With `ensure:
-    /// Absent`, remove it with all that is in it. Left out: false.
+    /// Absent`, remove it with all that is in it. Refused for directories of the system, such as `/etc`, for more than 10,000
+    /// entries, and where an archive is unpacked. Left out: false.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub purge: Option<bool>,
     /// Names in the directory that `purge` leaves alone, with everything below them. `*` stands for any characters.
@@ -139,8 +140,9 @@ pub struct Download {
     pub timeout_seconds: Option<i32>,
 }
 
-/// An unpacked archive from a URL: tar, plain or compressed by gzip, xz or zstd, or zip. Another digest unpacks anew, and
-/// what the older archive has put there and the new one has not is removed.
+/// An unpacked archive from a URL: tar, plain or compressed by gzip, xz or zstd, or zip. Another digest unpacks anew.
+///
+/// What the older archive has put there and the new one has not is removed.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Archive {
