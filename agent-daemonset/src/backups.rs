@@ -85,7 +85,7 @@ mod tests {
     fn the_table_says_when_and_where() {
         assert_eq!(
             table(&[backup("/etc/motd", "moo")]),
-            "REPLACED              SHA256           BYTES  PATH\n2023-11-14T22:13:20Z  a50cc5f66e92         3  /etc/motd\n"
+            "REPLACED              SHA256           BYTES  PATH\n2023-11-14T22:13:20Z  47dfae9288ab         3  /etc/motd\n"
         );
     }
 }

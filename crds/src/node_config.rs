@@ -219,9 +219,9 @@ pub struct NodeConfigResource {
     /// What a change of this resource costs those who use the machine. Left out: as `spec.disruption` says, else by nature.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub disruption: Option<DisruptionLevel>,
-    /// No diff of it is shown, no backup is kept, and its report is without the values before and after. A resource that
-    /// reads a Secret is so by itself. Its message may tell what changed, such as a user's shell or the target of a link, and
-    /// what a command of it that failed wrote to standard error. Left out: false.
+    /// No diff of it is shown, no backup is kept, and its report is without the values before and after and without what a
+    /// program of it printed. A resource that reads a Secret is so by itself. With `render: true` over a Secret not even its
+    /// path is shown. Left out: false.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub sensitive: Option<bool>,
 }

@@ -276,7 +276,7 @@ impl CommandOutput {
         self.code == Some(0)
     }
 
-    /// For a message about its failure: the exit code and the end of standard error.
+    /// For a message about its failure: how it ended, and after a colon the end of standard error.
     pub fn failure(&self) -> String {
         let ending = match self.code {
             Some(code) => format!("exited with {code}"),
@@ -366,7 +366,7 @@ pub enum HostError {
         path: PathBuf,
         /// The program that validates it.
         program: String,
-        /// Its exit code, and the end of its standard error.
+        /// How it ended, and after a colon the end of its standard error.
         failure: String,
     },
     /// A file could not be fetched, or is not the one that was asked for.

@@ -103,7 +103,7 @@ pub(crate) enum ProviderError {
     Command {
         /// Its name; its arguments can hold secrets.
         program: String,
-        /// Its exit code, and the end of its standard error.
+        /// How it ended, and after a colon the end of its standard error.
         failure: String,
     },
 }

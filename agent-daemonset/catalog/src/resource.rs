@@ -64,6 +64,9 @@ pub struct Resource {
     /// Whether its content holds a secret: then no value of it is in a diff, a report or a backup.
     #[serde(default)]
     pub sensitive: bool,
+    /// Whether a secret is in other fields as well, such as in its path: then nothing but its id is shown of it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub secret_names: bool,
     /// Which data its templates and references read, and where each came from.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub origins: Vec<Origin>,
@@ -83,6 +86,7 @@ impl Resource {
             drift: DriftMode::default(),
             disruption: Disruption::default(),
             sensitive: false,
+            secret_names: false,
             origins: Vec::new(),
         }
     }

@@ -145,7 +145,8 @@ const PASSWORDS: std::ops::Range<usize> = 140..150;
 const LINES: std::ops::Range<usize> = 150..165;
 const SETTINGS: std::ops::Range<usize> = 165..175;
 const BLOCKS: std::ops::Range<usize> = 175..180;
-const CONDITIONS: std::ops::Range<usize> = 180..190;
+const LINKS: std::ops::Range<usize> = 180..185;
+const CONDITIONS: std::ops::Range<usize> = 185..190;
 /// These fail where the canary is at hand: a command that prints it on both outputs, and a check of a file that does.
 const FAILING_COMMANDS: std::ops::Range<usize> = 190..195;
 const FAILING_CHECKS: std::ops::Range<usize> = 195..CANARIES;
@@ -177,6 +178,8 @@ fn canaries() -> Vec<Value> {
             json!({"name": name, "render": true, "ini": {"path": format!("{FOLDER}/app.ini"), "key": key, "value": data, "create": true}})
         } else if BLOCKS.contains(&n) {
             json!({"name": name, "block": {"path": format!("{FOLDER}/blocks"), "template": data, "create": true}})
+        } else if LINKS.contains(&n) {
+            json!({"name": name, "render": true, "symlink": {"path": path, "target": data}})
         } else if CONDITIONS.contains(&n) {
             let when = format!("data.k{n:03} == '{}'", "never");
             json!({"name": name, "when": when, "file": {"path": path, "template": data}})
@@ -239,7 +242,10 @@ async fn two_hundred_secrets_reach_their_places_and_are_found_nowhere_else() {
 
         // What reached its place, and what is corrected there once more: copies of what was replaced are made then.
         let places = format!("{FOLDER}/c* {FOLDER}/lines {FOLDER}/app.ini {FOLDER}/blocks /etc/shadow");
-        let arrived = machine.run(&format!("grep -hoE 'droverCanary[0-9]{{3}}x[0-9a-f]{{8}}' {places} | sort -u")).await;
+        let look = format!(
+            "{{ cat {places} 2>/dev/null; readlink {FOLDER}/c*; }} | grep -oE 'droverCanary[0-9]{{3}}x[0-9a-f]{{8}}' | sort -u"
+        );
+        let arrived = machine.run(&look).await;
         let expected: BTreeSet<String> = (0..CONDITIONS.start).map(canary).collect();
         assert_eq!(arrived.lines().map(str::to_owned).collect::<BTreeSet<_>>(), expected);
         machine.run(&format!("for f in {FOLDER}/c0*; do echo by hand >> $f; done; sed -i 's/droverCanary/old&/' {FOLDER}/lines {FOLDER}/app.ini")).await;

@@ -144,7 +144,7 @@ async fn tables_are_worth_looking_at(fleet: &Fleet) {
     assert_eq!(rollouts[0], ["NAME", "PHASE", "BATCH", "UPDATED", "TOTAL", "FAILED", "BLOCKED", "AGE"]);
     assert_eq!(rollouts[1][..6], ["base", "Complete", "3/3", "3", "3", "0"]);
     let configs = table("nodeconfigs.drover.dev").await;
-    assert_eq!(configs[0], ["NAME", "READY", "HOSTS", "UPDATED", "FAILED", "REVISION", "AGE"]);
+    assert_eq!(configs[0], ["NAME", "READY", "HOSTS", "UPDATED", "FAILED", "DRIFTED", "REVISION", "AGE"]);
     assert_eq!(configs[1][..5], ["base", "True", "3", "3", "0"]);
     let revision = &configs[1][5];
     let hosts = table("hosts.drover.dev").await;

@@ -367,6 +367,7 @@ fn node_config(
             finish,
             drift: drift(resource.drift.unwrap_or(content.drift)),
             sensitive: read.secret || resource.sensitive == Some(true),
+            secret_names: hides_names,
             origins: read.origins.into_iter().collect(),
             ..Resource::new(id, type_name, parts)
         };

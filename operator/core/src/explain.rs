@@ -42,8 +42,12 @@ pub fn explain(catalog: &Catalog, name: &str) -> Result<String, ExplainError> {
             None => format!("from: NodeConfig {node_config}"),
         },
     ];
-    lines.extend(resource.parts.iter().map(|part| format!("makes so: {}", part_in_words(part))));
-    lines.extend(resource.finish.iter().map(|finish| format!("then: {}", finish_in_words(finish))));
+    if resource.secret_names {
+        lines.push("makes so: not shown, as a secret is in its fields".to_owned());
+    } else {
+        lines.extend(resource.parts.iter().map(|part| format!("makes so: {}", part_in_words(part))));
+        lines.extend(resource.finish.iter().map(|finish| format!("then: {}", finish_in_words(finish))));
+    }
     lines.extend(order(catalog, resource));
     lines.push(format!("drift: {}", drift_in_words(resource.drift)));
     lines.push(format!("disruption: {}", cost_in_words(catalog, resource)));

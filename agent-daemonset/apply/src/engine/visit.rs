@@ -220,7 +220,7 @@ impl<H: Host> Visit<'_, H> {
         if (self.wants_differences || !stance.look_only)
             && let Some(contents) = spec.contents(self.host, &changes)?
         {
-            self.look_at(resource, contents, stance);
+            self.look_at(resource, contents, stance)?;
         }
         if !stance.look_only {
             self.owe(resource)?;
@@ -272,13 +272,16 @@ impl<H: Host> Visit<'_, H> {
     }
 
     /// Keeps what a change replaces, and shows the difference where that is wanted; of no secret either.
-    fn look_at(&mut self, resource: &Resource, contents: Contents, stance: &Stance) {
-        let secret = resource.sensitive || self.applied.was_sensitive(&resource.id);
+    fn look_at(&mut self, resource: &Resource, contents: Contents, stance: &Stance) -> Result<(), StateError> {
         let Contents { path, before, public, after } = contents;
+        let secret = resource.sensitive || self.applied.was_sensitive(&resource.id) || self.applied.had_secret(&path);
+        if resource.sensitive && after.is_some() && !stance.look_only {
+            self.applied.note_secret(self.state, &path)?;
+        }
         if self.wants_differences {
             let id = resource.id.clone();
             self.differences.push(if secret || !public {
-                Difference::withheld(id, path.clone())
+                Difference::withheld(id, if resource.secret_names { String::new() } else { path.clone() })
             } else {
                 Difference::of(id, path.clone(), before.as_deref(), after.as_deref())
             });
@@ -292,6 +295,7 @@ impl<H: Host> Visit<'_, H> {
             // A full disk is no reason to stop: this very change may be what makes room.
             warn!(path, %error, "could not keep a copy of what is replaced");
         }
+        Ok(())
     }
 
     /// What is said of a resource, and remembered.
@@ -303,6 +307,7 @@ impl<H: Host> Visit<'_, H> {
         took: Duration,
     ) -> Result<ResourceReport, StateError> {
         let told = stance.notified || stance.unfinished;
+        let was_sensitive = self.applied.was_sensitive(&resource.id);
         let mut said = match settled {
             Ok(Done { messages, .. }) if messages.is_empty() => {
                 self.applied.note_unchanged(&resource.id, &stance.digest, resource.sensitive);
@@ -322,14 +327,10 @@ impl<H: Host> Visit<'_, H> {
             Err(SettleError::Provider(ProviderError::Host(HostError::Unavailable(why)))) => {
                 report(resource, ResourceStatus::Deferred, why)
             }
-            Err(SettleError::Provider(error)) => report(resource, ResourceStatus::Failed, error.to_string()),
+            Err(SettleError::Provider(error)) => report(resource, ResourceStatus::Failed, reason(resource, &error)),
             Err(SettleError::State(error)) => return Err(error),
         };
-        if resource.sensitive {
-            for event in &mut said.events {
-                (event.previous, event.desired) = (None, None);
-            }
-        }
+        withhold(resource, was_sensitive, &mut said);
         said.flapping = self.applied.is_flapping(&resource.id);
         said.millis = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
         Ok(said)
@@ -354,6 +355,49 @@ impl<H: Host> Visit<'_, H> {
                 warn!(folder, %error, "could not tidy up after an earlier run");
             }
         }
+    }
+}
+
+/// Why it failed. What a program printed about a secret may quote it.
+fn reason(resource: &Resource, error: &ProviderError) -> String {
+    const NOT_SHOWN: &str = "what it printed is not shown: it may hold a secret";
+    // Before the colon is how it ended.
+    let ending = |failure: &str| failure.split(':').next().unwrap_or_default().to_owned();
+    match error {
+        ProviderError::Command { program, failure } if resource.sensitive => {
+            format!("{program} {}; {NOT_SHOWN}", ending(failure))
+        }
+        ProviderError::Host(HostError::Invalid { path, program, failure }) if resource.sensitive => {
+            let (path, ending) = (path.display(), ending(failure));
+            format!("the new {path} was refused by {program}, which {ending}, and the old one stays; {NOT_SHOWN}")
+        }
+        error => error.to_string(),
+    }
+}
+
+/// Takes out of what is said what may hold a secret, be it a value that is wanted or one that was until now.
+fn withhold(resource: &Resource, was_sensitive: bool, said: &mut ResourceReport) {
+    if resource.sensitive || was_sensitive {
+        if matches!(said.status, ResourceStatus::Changed | ResourceStatus::Pending) {
+            said.message = said.events.iter().map(without_values).collect::<Vec<_>>().join("; ");
+        }
+        for event in &mut said.events {
+            (event.previous, event.desired) = (None, None);
+        }
+    }
+    let says_more = !matches!(said.status, ResourceStatus::Unchanged | ResourceStatus::Skipped);
+    if says_more && (resource.secret_names || (was_sensitive && !resource.sensitive)) {
+        said.events.clear();
+        "details are not shown: a secret is, or was, in its fields".clone_into(&mut said.message);
+    }
+}
+
+/// A change in words that name no value.
+fn without_values(event: &PropertyEvent) -> String {
+    match (event.property.as_str(), event.desired.as_deref()) {
+        ("ensure", Some("absent")) => "removed".to_owned(),
+        ("ensure", _) if event.previous.as_deref() == Some("absent") => "created".to_owned(),
+        (property, _) => format!("{property} changed"),
     }
 }
 

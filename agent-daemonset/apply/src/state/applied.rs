@@ -1,7 +1,7 @@
 //! What was applied, by resource: with it, a difference is told to be drift or a new intent, and a resource that changes
 //! at each run is found.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use drover_catalog::{Digest, Resource, ResourceId};
 use serde::{Deserialize, Serialize};
@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::{StateDir, StateError};
 
 const FILE: &str = "applied.json";
+const SECRET_PATHS: &str = "secret-paths.json";
 
 /// A resource that had to be corrected in so many runs, one after another, flaps.
 const FLAPS_AFTER: u32 = 3;
@@ -18,6 +19,8 @@ const FLAPS_AFTER: u32 = 3;
 pub struct Applied {
     entries: BTreeMap<ResourceId, Entry>,
     changed: bool,
+    /// Digests of paths that a secret was written to, by whatever resource: a path may be called by a secret as well.
+    secret_paths: BTreeSet<Digest>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,7 +43,8 @@ fn is_zero(number: &u32) -> bool {
 impl Applied {
     /// What earlier runs applied.
     pub fn load(state: &StateDir) -> Result<Self, StateError> {
-        Ok(Self { entries: state.read_json(FILE)?.unwrap_or_default(), changed: false })
+        let entries = state.read_json(FILE)?.unwrap_or_default();
+        Ok(Self { entries, changed: false, secret_paths: state.read_json(SECRET_PATHS)?.unwrap_or_default() })
     }
 
     /// The digest of what a resource must be.
@@ -57,6 +61,19 @@ impl Applied {
     /// Whether what was applied held a secret: then what is on the machine may hold it still.
     pub(crate) fn was_sensitive(&self, id: &ResourceId) -> bool {
         self.entries.get(id).is_some_and(|entry| entry.sensitive)
+    }
+
+    /// Whether a secret was written to a path.
+    pub(crate) fn had_secret(&self, path: &str) -> bool {
+        !self.secret_paths.is_empty() && self.secret_paths.contains(&Digest::of(path.as_bytes()))
+    }
+
+    /// A secret will be written to a path. That is remembered at once, whatever becomes of the run and the resource.
+    pub(crate) fn note_secret(&mut self, state: &StateDir, path: &str) -> Result<(), StateError> {
+        if self.secret_paths.insert(Digest::of(path.as_bytes())) {
+            state.write_json(SECRET_PATHS, &self.secret_paths)?;
+        }
+        Ok(())
     }
 
     /// Whether it had to be corrected in each of the last runs.

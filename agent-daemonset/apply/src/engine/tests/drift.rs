@@ -97,7 +97,29 @@ fn a_sensitive_resource_has_no_values_in_its_events_no_difference_and_no_copy() 
     let result = run(&machine, &hidden);
     assert!(!format!("{result:?}").contains("hunter2"), "{result:?}");
     assert!(result.resources[0].events.iter().all(|event| event.previous.is_none() && event.desired.is_none()));
-    // What is replaced now was a secret, whatever replaces it.
-    let result = run(&machine, &shown);
-    assert!(!format!("{result:?}").contains("hunter2"), "{result:?}");
+    // What is replaced now was a secret, whatever replaces it: the same resource, or another one.
+    let mut renamed = shown.clone();
+    renamed.resources[0].id = id("renamed");
+    for shown in [shown, renamed] {
+        run(&machine, &hidden);
+        let result = run(&machine, &shown);
+        assert_eq!(result.resources[0].status, ResourceStatus::Changed);
+        assert!(!format!("{result:?}").contains("hunter2"), "{result:?}");
+        assert_eq!(machine.state().backups().list().unwrap(), []);
+    }
+}
+
+#[test]
+fn what_a_program_prints_about_a_secret_is_not_repeated() {
+    let failing = |sensitive, secret_names| {
+        let Machine { host, root } = Machine::new();
+        let machine = Machine { host: host.command("sh", 3, "", "hunter2"), root };
+        let spec = CommandSpec { argv: vec!["sh".into()], creates: Some("/never".into()), ..CommandSpec::default() };
+        let mut catalog = catalog(vec![("a", Part::Command(spec), &[], &[])]);
+        (catalog.resources[0].sensitive, catalog.resources[0].secret_names) = (sensitive, secret_names);
+        machine.run(Mode::Apply, &catalog).unwrap().resources.remove(0).message
+    };
+    assert_eq!(failing(false, false), "sh exited with 3: hunter2");
+    assert_eq!(failing(true, false), "sh exited with 3; what it printed is not shown: it may hold a secret");
+    assert_eq!(failing(true, true), "details are not shown: a secret is, or was, in its fields");
 }
