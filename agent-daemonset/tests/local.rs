@@ -82,7 +82,7 @@ fn a_resource_is_explained_and_what_was_replaced_can_be_read() {
     assert!(from_files.starts_with("file base/key\n  from: NodeConfig base, revision base-"), "{from_files}");
     assert!(from_files.contains("reads: data.key of Secret door") && !from_files.contains("hunter2"), "{from_files}");
     assert!(fs::read_dir(root.path()).unwrap().next().is_none(), "to explain leaves no trace");
-    let unknown = explain(&["--explain", "modt", "-f", files]);
+    let unknown = explain(&["--explain", "mottd", "-f", files]);
     assert_eq!(unknown.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&unknown.stderr).contains("did you mean `motd`?"), "{unknown:?}");
 
