@@ -160,6 +160,10 @@ pub struct AppliedReport {
     /// run.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub flapping: Vec<String>,
+    /// The NodeConfigs that the machine differed from by itself: something of theirs was corrected, left as it is, or changes
+    /// at each run.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub drifted_from: Vec<String>,
     /// Why the machine must reboot; at most 10 reasons. A Rollout brings it about.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub reboot_required: Vec<String>,

@@ -55,7 +55,7 @@ fn families() -> Value {
         {"name": "conf", "directory": {"path": format!("{FOLDER}/conf.d"), "purge": true}},
         {"name": "kept", "file": {"path": format!("{FOLDER}/conf.d/kept"), "content": "kept"}},
         {"name": "link", "symlink": {"path": format!("{FOLDER}/link"), "target": "conf.d/kept"}},
-        {"name": "setting", "ini": {"path": format!("{FOLDER}/app.ini"), "section": "a", "key": "k", "value": "v"}},
+        {"name": "setting", "ini": {"path": format!("{FOLDER}/app.ini"), "section": "a", "key": "k", "value": "v", "create": true}},
         {"name": "line", "line": {"path": format!("{FOLDER}/app.ini"), "line": "# by hand and by Drover", "atBeginning": true}},
     ])
 }

@@ -4,7 +4,7 @@
 //! server-side applies, each with a field manager of its own, so that no write takes another's fields away; they carry
 //! the Host's UID, so that a Host made again under the same name is never written by mistake. Heartbeats write nothing.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use drover_catalog::{Facts, HostIdentity, Outcome, Report, ResourceReport, ResourceStatus, Totals};
 use drover_core::compile::facts_for_status;
@@ -111,6 +111,7 @@ pub(crate) fn report(host: &HostView, report: &Report, now: Timestamp) -> Option
         pending: number(pending),
         failed: number(failed),
         flapping: flapping(report).take(MAX_FLAPPING).map(|resource| clean(resource.id.as_str())).collect(),
+        drifted_from: drifted_from(report),
         reboot_required: report.reboot_required.iter().take(MAX_REASONS).map(|reason| clean(reason)).collect(),
         message: text(&words(report, if converged { ResourceStatus::Changed } else { ResourceStatus::Failed })),
         last_change_time: if changed + corrected > 0 {
@@ -132,6 +133,18 @@ pub(crate) fn report(host: &HostView, report: &Report, now: Timestamp) -> Option
 
 fn flapping(report: &Report) -> impl Iterator<Item = &ResourceReport> {
     report.resources.iter().filter(|resource| resource.flapping)
+}
+
+/// The NodeConfigs of the catalog with resources that somebody else had changed.
+fn drifted_from(report: &Report) -> Vec<String> {
+    let has_drifted = |resource: &ResourceReport| {
+        let corrected = resource.status == ResourceStatus::Changed && resource.corrective;
+        corrected || resource.status == ResourceStatus::Pending || resource.flapping
+    };
+    let named: BTreeSet<&str> =
+        report.resources.iter().filter(|r| has_drifted(r)).map(|resource| resource.id.node_config()).collect();
+    let configs = report.revisions.iter().map(|revision| revision.node_config.as_str());
+    configs.filter(|config| named.contains(config)).map(str::to_owned).collect()
 }
 
 /// Whether the run found resources that somebody else had changed, and which.
@@ -527,6 +540,7 @@ mod tests {
             let Reported { active, drifted, .. } = reported(&view(), &told);
             assert_eq!(format!("{} {} {}", drifted.status, drifted.reason, drifted.message), expected);
             assert_eq!(drifted.type_, DRIFTED);
+            assert_eq!(active.drifted_from, if drifted.status == "True" { vec!["base"] } else { vec![] }, "{expected}");
             assert_eq!(active.flapping.len(), rows.iter().filter(|row| row.3).count().min(MAX_FLAPPING));
             assert_eq!(usize::try_from(active.pending).unwrap(), rows.iter().filter(|row| row.1 == Pending).count());
         }

@@ -94,8 +94,7 @@ fn completed<'a>(rollouts: impl Iterator<Item = &'a Rollout>) -> Option<String> 
     completed.max().map(|(_, revision)| revision)
 }
 
-/// Whether the machine differed by itself from this NodeConfig at its last run. The reports that masters write do not tell
-/// yet.
-fn has_drifted(_active: &AppliedReport, _node_config: &str) -> bool {
-    false
+/// Whether the machine differed by itself from this NodeConfig at its last run.
+fn has_drifted(active: &AppliedReport, node_config: &str) -> bool {
+    active.drifted_from.iter().any(|config| config == node_config)
 }
