@@ -39,6 +39,8 @@ for group in $(cut -d: -f1 /etc/group | grep ^e2e-); do groupdel $group; done
 cp -p /etc/hosts /run/e2e-hosts && sed '/e2e\.example/d' /run/e2e-hosts > /etc/hosts
 ln -sfn /usr/share/zoneinfo/Etc/UTC /etc/localtime; echo Etc/UTC > /etc/timezone
 ! grep -q /srv/e2e/ /etc/fstab || sed -i '\|/srv/e2e/|d' /etc/fstab
+[ ! -e /usr/local/share/ca-certificates/e2e-authority.crt ] ||
+  { rm /usr/local/share/ca-certificates/e2e-authority.crt; update-ca-certificates --fresh >/dev/null 2>&1; }
 rm -rf /etc/sudoers.d/e2e-* /etc/cron.d/e2e-* /etc/security/limits.d/e2e-* /etc/systemd/system/e2e-*.timer \
   /etc/systemd/system/e2e-*.service.d /etc/systemd/system/*.wants/e2e-*
 cd /etc/systemd/system

@@ -24,6 +24,19 @@ async fn config_until<T>(fleet: &Fleet, name: &str, what: &str, find: impl Fn(&N
     until(&fleet.api::<NodeConfig>(), name, what, LATER, |config| config.status.as_ref().and_then(&find)).await
 }
 
+/// A certificate authority that signed itself and nothing else.
+const AUTHORITY: &str = "-----BEGIN CERTIFICATE-----\n\
+     MIIBlTCCATugAwIBAgIUQEcKtMPaIfvkHxCvwmqjPs1lGHUwCgYIKoZIzj0EAwIw\n\
+     HzEdMBsGA1UEAwwURHJvdmVyIGUyZSBhdXRob3JpdHkwIBcNMjYxMTIxMTYzMDEz\n\
+     WhgPMjEyNjEwMjgxNjMwMTNaMB8xHTAbBgNVBAMMFERyb3ZlciBlMmUgYXV0aG9y\n\
+     aXR5MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEQW68bSkMax/pksR8FmNELH6N\n\
+     Vc3mps4+TIMK87Pzyl9G2Qdl+ga65qnu5QELL5N22S9CELFcImOiziFePRE/OaNT\n\
+     MFEwHQYDVR0OBBYEFIcAWSS7gpxKvPC7IG72x0WyHPkIMB8GA1UdIwQYMBaAFIcA\n\
+     WSS7gpxKvPC7IG72x0WyHPkIMA8GA1UdEwEB/wQFMAMBAf8wCgYIKoZIzj0EAwID\n\
+     SAAwRQIhAK6lXLhKPIic+IB/Sob4Mg5M4kz0ik2Aw9Z/nUCWR3IUAiB3PUI/sXVy\n\
+     6beLfJH4g05GBlEhU+Wk3tBefeINYQr9Xw==\n\
+     -----END CERTIFICATE-----\n";
+
 /// One of each family, beside those that other stories are about: files, packages and exec.
 fn families() -> Value {
     json!([
@@ -54,6 +67,7 @@ fn families() -> Value {
         {"name": "zone", "timezone": {"zone": "Asia/Kathmandu"}},
         {"name": "conf", "directory": {"path": format!("{FOLDER}/conf.d"), "purge": true}},
         {"name": "kept", "file": {"path": format!("{FOLDER}/conf.d/kept"), "content": "kept"}},
+        {"name": "e2e-authority", "caCertificate": {"content": AUTHORITY}},
         {"name": "link", "symlink": {"path": format!("{FOLDER}/link"), "target": "conf.d/kept"}},
         {"name": "setting", "ini": {"path": format!("{FOLDER}/app.ini"), "section": "a", "key": "k", "value": "v", "create": true}},
         {"name": "line", "line": {"path": format!("{FOLDER}/app.ini"), "line": "# by hand and by Drover", "atBeginning": true}},
@@ -82,6 +96,7 @@ is hosts "$(getent hosts registry.e2e.example | cut -d' ' -f1)" 192.0.2.10
 is zone "$(date +%Z; readlink /etc/localtime)" '+0545
 /usr/share/zoneinfo/Asia/Kathmandu'
 is purge "$(ls /srv/e2e/conf.d)" kept
+is authority "$(openssl verify -CApath /etc/ssl/certs /usr/local/share/ca-certificates/e2e-authority.crt)" '/usr/local/share/ca-certificates/e2e-authority.crt: OK'
 is link "$(cat /srv/e2e/link)" kept
 is ini "$(cat /srv/e2e/app.ini)" '# by hand and by Drover
 [a]
