@@ -33,6 +33,7 @@ pub(crate) const LABEL: &str = "drover.dev/e2e";
 const MACHINE: &str = r"
 rm -f /srv/e2e/hold
 systemctl stop --quiet 'e2e-*.service' 'e2e-*.timer'
+systemctl reset-failed 'e2e-*' 2>/dev/null
 mountpoint -q /srv/e2e/mnt && umount /srv/e2e/mnt
 for user in $(cut -d: -f1 /etc/passwd | grep ^e2e-); do userdel $user 2>/dev/null; done
 for group in $(cut -d: -f1 /etc/group | grep ^e2e-); do groupdel $group; done

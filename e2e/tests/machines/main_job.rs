@@ -145,12 +145,12 @@ async fn tables_are_worth_looking_at(fleet: &Fleet) {
     assert_eq!(rollouts[1][..6], ["base", "Complete", "3/3", "3", "3", "0"]);
     let configs = table("nodeconfigs.drover.dev").await;
     assert_eq!(configs[0], ["NAME", "READY", "HOSTS", "UPDATED", "FAILED", "DRIFTED", "REVISION", "AGE"]);
-    assert_eq!(configs[1][..5], ["base", "True", "3", "3", "0"]);
-    let revision = &configs[1][5];
+    assert_eq!(configs[1][..6], ["base", "True", "3", "3", "0", "0"]);
+    let revision = &configs[1][6];
     let hosts = table("hosts.drover.dev").await;
-    assert_eq!(hosts[0], ["NAME", "STATE", "VIA", "REVISION", "OS", "LAST-CHANGE", "AGE"]);
+    assert_eq!(hosts[0], ["NAME", "STATE", "VIA", "REVISION", "OS", "RELEASE", "DRIFTED", "LAST-CHANGE", "AGE"]);
     for (row, node) in hosts[1..].iter().zip(NODES) {
-        assert_eq!(row[..5], [node, "UpToDate", "node", revision, "debian"]);
+        assert_eq!(row[..5], [node, "UpToDate", "node", revision, "Debian"]);
     }
     let pools = table("masterpools.drover.dev").await;
     assert_eq!(pools[1][..3], ["masters", "True", "2/2"]);
