@@ -204,6 +204,12 @@ pub enum CompileError {
 }
 
 impl CompileError {
+    /// The NodeConfigs that claim one thing.
+    pub fn claimants(&self) -> Option<(&str, &str)> {
+        let Self::Claimed { claim: _, first, second } = self else { return None };
+        Some((first.node_config(), second.node_config()))
+    }
+
     /// The other NodeConfig that claims what this one does, and the thing: the two sides of a conflict.
     pub fn conflict(&self, node_config: &str) -> Option<(&str, &str)> {
         let Self::Claimed { claim, first, second } = self else { return None };

@@ -45,9 +45,9 @@ pub enum Refusal {
 
 /// Tries the content out. `kept` finds the content of a revision.
 ///
-/// Beside it, each machine has what precedes it there: of two NodeConfigs, the one that is assigned to the machine; when
-/// both or none are, the one of the higher priority, else the older one, else by name. The one that comes later gives way.
-/// A machine whose facts are not known yet can not be tried.
+/// Beside it, each machine has what is assigned to it, and the newest content of NodeConfigs that precede this one there: of
+/// two NodeConfigs, the one that is assigned to the machine; when both or none are, the one of the higher priority, else the
+/// older one, else by name. The one that comes later gives way. A machine whose facts are not known yet can not be tried.
 pub fn try_out<'a>(
     config: &NodeConfig,
     content: &'a Content,
@@ -62,10 +62,17 @@ pub fn try_out<'a>(
     let mut conflicts: BTreeMap<(String, String), ClaimConflict> = BTreeMap::new();
     for host in hosts {
         let Some(subject) = subject(host) else { continue };
-        let mut revisions = preceding(config, content, host, configs, &kept);
-        revisions.push((RevisionRef { node_config: name.to_owned(), revision: "newest".to_owned() }, content));
         let host_name = metadata::name(&host.metadata);
-        let catalog = match compile::compile(&subject, &revisions) {
+        let beside = others(config, content, host, configs, &kept);
+        let trying = Trying { subject: &subject, name, content, before: assigned(host, name).and_then(&kept) };
+        let catalog = trying.compile(beside.iter().filter_map(Other::now).collect());
+        // What they will have soon counts as well, where they precede; it costs a second look only where it differs.
+        let soon = beside.iter().any(|other| other.newest.is_some() && other.assigned.is_some());
+        let catalog = match catalog {
+            Ok(_) if soon => trying.compile(beside.iter().filter_map(Other::soon).collect()).and(catalog),
+            other => other,
+        };
+        let catalog = match catalog {
             Ok(catalog) => catalog,
             Err(error) => {
                 let Some((other, claim)) = error.conflict(name) else {
@@ -142,34 +149,114 @@ fn active_revision<'a>(host: &'a Host, node_config: &str) -> Option<&'a str> {
     active.revisions.iter().find(|active| active.node_config == node_config).map(|active| active.revision.as_str())
 }
 
-/// The revisions of other NodeConfigs that come before this one on a machine.
-fn preceding<'a>(
+/// The revision of a NodeConfig that a machine has to have.
+fn assigned<'a>(host: &'a Host, node_config: &str) -> Option<&'a str> {
+    let mut all = host.status.iter().flat_map(|status| &status.assigned);
+    all.find(|assigned| assigned.node_config == node_config).map(|assigned| assigned.revision.as_str())
+}
+
+type Revision<'a> = (RevisionRef, &'a Content);
+
+/// Another NodeConfig, as a machine has it.
+struct Other<'a> {
+    /// What is assigned.
+    assigned: Option<Revision<'a>>,
+    /// What will be, when it precedes the one that is tried.
+    newest: Option<Revision<'a>>,
+    precedes: bool,
+}
+
+impl<'a> Other<'a> {
+    /// What counts now, and whether it precedes.
+    fn now(&self) -> Option<(Revision<'a>, bool)> {
+        self.assigned.as_ref().or(self.newest.as_ref()).map(|revision| (revision.clone(), self.precedes))
+    }
+
+    /// What counts when it has its newest revision.
+    fn soon(&self) -> Option<(Revision<'a>, bool)> {
+        self.newest.as_ref().or(self.assigned.as_ref()).map(|revision| (revision.clone(), self.precedes))
+    }
+}
+
+/// The other NodeConfigs of a machine.
+fn others<'a>(
     config: &NodeConfig,
     content: &Content,
     host: &Host,
     configs: &'a [NodeConfig],
     kept: &impl Fn(&str) -> Option<&'a Content>,
-) -> Vec<(RevisionRef, &'a Content)> {
+) -> Vec<Other<'a>> {
     let name = metadata::name(&config.metadata);
-    let assigned = |node_config: &str| {
-        let all = host.status.iter().flat_map(|status| &status.assigned);
-        all.clone().find(|assigned| assigned.node_config == node_config).map(|assigned| assigned.revision.clone())
-    };
-    let ours = (assigned(name).is_none(), rank(config, content.priority));
-    let mut found = Vec::new();
-    for other in configs.iter().filter(|other| metadata::name(&other.metadata) != name) {
+    let ours = (assigned(host, name).is_none(), rank(config, content.priority));
+    let one = |other: &'a NodeConfig| {
         let node_config = metadata::name(&other.metadata);
-        let has = assigned(node_config);
+        let revision = |revision: &str| {
+            let reference = RevisionRef { node_config: node_config.to_owned(), revision: revision.to_owned() };
+            Some((reference, kept(revision)?))
+        };
+        let assigned = assigned(host, node_config).and_then(revision);
         let selects = selector::matches(other.spec.host_selector.as_ref(), host.metadata.labels.as_ref());
-        let newest = || other.status.as_ref().and_then(|status| status.revision.clone()).filter(|_| selects);
-        let is_new = has.is_none();
-        let Some(revision) = has.or_else(newest) else { continue };
-        let Some(theirs) = kept(&revision) else { continue };
-        if (is_new, rank(other, theirs.priority)) < ours {
-            found.push((RevisionRef { node_config: node_config.to_owned(), revision }, theirs));
+        let status = other.status.as_ref().filter(|status| selects && status.conflicts.is_empty());
+        let newest = status.and_then(|status| revision(status.revision.as_deref()?));
+        let (_, theirs) = newest.as_ref().or(assigned.as_ref())?;
+        let precedes = (assigned.is_none(), rank(other, theirs.priority)) < ours;
+        Some(Other { assigned, newest: newest.filter(|_| precedes), precedes })
+    };
+    configs.iter().filter(|other| metadata::name(&other.metadata) != name).filter_map(one).collect()
+}
+
+/// A content that is tried on one machine.
+struct Trying<'a> {
+    subject: &'a Subject,
+    name: &'a str,
+    content: &'a Content,
+    /// What the machine has of the same NodeConfig.
+    before: Option<&'a Content>,
+}
+
+impl Trying<'_> {
+    /// The machine's catalog with the content and these others, each with whether it precedes. Others that are at odds
+    /// among themselves, or do not compile, are no fault of this one: what comes last of them is left out.
+    fn compile(&self, mut others: Vec<(Revision<'_>, bool)>) -> Result<Catalog, CompileError> {
+        let mut alone = false;
+        loop {
+            let error = match self.with(self.content, &others) {
+                Ok(catalog) => return Ok(catalog),
+                Err(error) => error,
+            };
+            let place = |node_config: &str| others.iter().position(|((other, _), _)| other.node_config == node_config);
+            let left_out = match (error.conflict(self.name), error.claimants()) {
+                // Who comes later does not take what it never had; but what both have, it must give.
+                (Some((other, _)), _) => {
+                    place(other).filter(|at| others.get(*at).is_some_and(|other| !other.1 && self.were_at_odds(other)))
+                }
+                (None, Some((first, second))) => place(second).max(place(first)),
+                (None, None) => None,
+            };
+            match left_out {
+                Some(at) => drop(others.remove(at)),
+                None if error.conflict(self.name).is_some() || alone => return Err(error),
+                None => {
+                    alone = true;
+                    others.retain(|((other, content), _)| {
+                        compile::compile(self.subject, &[(other.clone(), content)]).is_ok()
+                    });
+                }
+            }
         }
     }
-    found
+
+    /// Whether what the machine has of both claims the same thing already.
+    fn were_at_odds(&self, other: &(Revision<'_>, bool)) -> bool {
+        let with = |before| self.with(before, std::slice::from_ref(other));
+        self.before.is_some_and(|before| with(before).is_err_and(|error| error.conflict(self.name).is_some()))
+    }
+
+    fn with(&self, content: &Content, others: &[(Revision<'_>, bool)]) -> Result<Catalog, CompileError> {
+        let ours = RevisionRef { node_config: self.name.to_owned(), revision: "newest".to_owned() };
+        let others = others.iter().map(|((other, content), _)| (other.clone(), *content));
+        compile::compile(self.subject, &others.chain([(ours, content)]).collect::<Vec<_>>())
+    }
 }
 
 /// Which of two NodeConfigs comes first where both are as new on a machine: the lower rank.
