@@ -163,8 +163,21 @@ impl fmt::Display for Claim {
 }
 
 impl Part {
-    /// What it takes for itself on the machine. A command and a reboot take nothing.
-    pub fn claim(&self) -> Option<Claim> {
+    /// What it takes for itself on the machine; of keys, each one. A command and a reboot take nothing.
+    pub fn claims(&self) -> Vec<Claim> {
+        let Self::AuthorizedKeys(spec) = self else { return self.claim().into_iter().collect() };
+        let thing = match &spec.path {
+            Some(path) => format!("path:{path}"),
+            None => format!("authorizedKeys:{}", spec.user),
+        };
+        if spec.exclusive {
+            return vec![Claim { thing, within: None }];
+        }
+        let key = |line: &String| Claim { thing: thing.clone(), within: Some(key_of(line)) };
+        spec.keys.iter().map(key).collect()
+    }
+
+    fn claim(&self) -> Option<Claim> {
         let whole = |thing: String| Some(Claim { thing, within: None });
         let path = |path: &String| whole(format!("path:{path}"));
         match self {
@@ -180,17 +193,20 @@ impl Part {
             Self::Service(spec) => whole(format!("unit:{}", spec.unit)),
             Self::User(spec) => whole(format!("user:{}", spec.name)),
             Self::Group(spec) => whole(format!("group:{}", spec.name)),
-            Self::AuthorizedKeys(spec) => Some(Claim {
-                thing: format!("authorizedKeys:{}", spec.user),
-                within: (!spec.exclusive).then(|| spec.keys.join("\n")),
-            }),
             Self::Sysctl(spec) => whole(format!("sysctl:{}", spec.key)),
             Self::Module(spec) => whole(format!("module:{}", spec.name.replace('-', "_"))),
             Self::Mount(spec) => whole(format!("mount:{}", spec.path)),
             Self::Swap(spec) => path(&spec.path),
-            Self::Command(_) | Self::Reboot(_) => None,
+            Self::AuthorizedKeys(_) | Self::Command(_) | Self::Reboot(_) => None,
         }
     }
+}
+
+/// A line of `authorized_keys` without its options and its comment, as a digest: lines can be long.
+fn key_of(line: &str) -> String {
+    // Each key's base64 begins with the length of its type's name: three null bytes and more.
+    let key = line.split_whitespace().find(|word| word.starts_with("AAAA")).unwrap_or(line);
+    format!("the key {}", crate::Digest::of(key.as_bytes()).short(12))
 }
 
 /// What an edit is about within its file. No content: claims are shown.
@@ -209,6 +225,20 @@ fn edited(edit: &Edit) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{AuthorizedKeysSpec, Presence};
+
+    #[test]
+    fn keys_are_claimed_one_by_one_whatever_their_options_and_comments() {
+        let claims = |keys: &[&str], exclusive| {
+            let keys = keys.iter().map(|key| (*key).to_owned()).collect();
+            let (user, state) = ("ann".to_owned(), Presence::Present);
+            Part::AuthorizedKeys(AuthorizedKeysSpec { user, state, keys, exclusive, path: None }).claims()
+        };
+        let both = claims(&["ssh-ed25519 AAAAa ann@a", "ssh-ed25519 AAAAb"], false);
+        let second = claims(&["no-pty ssh-ed25519 AAAAb bob"], false);
+        assert!(both[1].conflicts_with(&second[0]) && !both[0].conflicts_with(&second[0]));
+        assert!(claims(&["ssh-ed25519 AAAAc"], true)[0].conflicts_with(&second[0]));
+    }
 
     #[test]
     fn two_parts_of_a_file_get_along_and_the_whole_of_it_with_nobody() {

@@ -29,7 +29,7 @@ use std::{
 };
 
 use drover_catalog::{
-    Catalog, Claim, Digest, Disruption, DriftMode, Facts, HostIdentity, Part, Resource, ResourceId, RevisionRef,
+    Catalog, Claim, Digest, Disruption, DriftMode, Edit, Facts, HostIdentity, Part, Resource, ResourceId, RevisionRef,
 };
 use drover_crds::{DisruptionLevel, NodeConfigResource};
 
@@ -307,11 +307,12 @@ pub fn check(content: &Content) -> Result<BTreeMap<String, Disruption>, CompileE
         ));
     }
     let names: Vec<&str> = lowered.iter().map(|resource| name_of(&resource.id)).collect();
-    let claiming = lowered.iter().zip(&names).map(|(resource, name)| Claiming {
-        name,
-        parts: &resource.parts,
-        hides_names: false,
-    });
+    // Conditions may take turns: on each machine one of the two is there.
+    let conditional: BTreeSet<&str> =
+        resources.iter().filter(|resource| resource.when.is_some()).map(|resource| resource.name.as_str()).collect();
+    let always = lowered.iter().zip(&names).filter(|(_, name)| !conditional.contains(**name));
+    let claiming =
+        always.map(|(resource, name)| Claiming { name, parts: &resource.parts, hides_names: false });
     claims(claiming).map_err(|(claim, first, second)| CompileError::ClaimedTwice {
         claim,
         first: (*first).to_owned(),
@@ -431,8 +432,16 @@ fn drift(mode: drover_crds::DriftMode) -> DriftMode {
 
 fn take_room(parts: &[Part], label: &str, room: &mut usize) -> Result<(), CompileError> {
     for part in parts {
-        let Part::File(file) = part else { continue };
-        let bytes = file.content.as_ref().map_or(0, |content| content.expose().len());
+        let bytes = match part {
+            Part::File(file) => file.content.as_ref().map_or(0, |content| content.expose().len()),
+            Part::Edit(edit) => match &edit.edit {
+                Edit::Line { line, .. } => line.expose().len(),
+                Edit::Block { content, .. } => content.expose().len(),
+                Edit::Ini { value, .. } => value.expose().len(),
+                Edit::Entry { line, .. } => line.len(),
+            },
+            _ => continue,
+        };
         *room = room.checked_sub(bytes).ok_or_else(|| CompileError::TooLarge { resource: label.to_owned() })?;
     }
     Ok(())
@@ -454,7 +463,7 @@ struct Claiming<'a, N> {
 fn claims<'a, N>(resources: impl Iterator<Item = Claiming<'a, N>>) -> Result<(), (String, &'a N, &'a N)> {
     let mut taken: BTreeMap<String, Vec<(Claim, usize, &'a Part, &'a N)>> = BTreeMap::new();
     for (number, Claiming { name, parts, hides_names }) in resources.enumerate() {
-        for (claim, part) in parts.iter().filter_map(|part| Some((part.claim()?, part))) {
+        for (claim, part) in parts.iter().flat_map(|part| part.claims().into_iter().map(move |claim| (claim, part))) {
             let others = taken.entry(claim.thing.clone()).or_default();
             let shared = |other: &Part| matches!(part, Part::Directory(_)) && part == other;
             let conflict = others.iter().find(|(other, theirs, their_part, _)| {

@@ -140,7 +140,7 @@ fn cost_in_words(catalog: &Catalog, resource: &Resource) -> String {
 
 /// The thing that the part is about, without what it shall be like.
 fn part_in_words(part: &Part) -> String {
-    match (part, part.claim()) {
+    match (part, part.claims().into_iter().next()) {
         // An edit is of one line or key, which its claim names without content.
         (Part::Edit(_), Some(claim)) => format!("edit {claim}"),
         (_, Some(claim)) => claim.thing,

@@ -176,8 +176,13 @@ impl Content {
     /// of scheme 1 knows its data merged only, so the data is compared as merged.
     pub fn is_same_as(&self, other: &Self) -> bool {
         let of_scheme_1 = |content: &Self| content.layers.iter().any(|layer| layer.source.name.is_empty());
+        // An empty object gives no layer of scheme 1, and no machine anything.
+        let with_values = |content: &Self| {
+            let layers = content.layers.iter().filter(|layer| !layer.values.is_empty()).cloned().collect();
+            Self { layers, ..content.clone() }
+        };
         if !of_scheme_1(self) && !of_scheme_1(other) {
-            return self == other;
+            return self == other || with_values(self) == with_values(other);
         }
         let plain = |content: &Self| {
             content.layers.iter().all(|layer| layer.selector.is_none() && layer.format == DataFormat::Text)

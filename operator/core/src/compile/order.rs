@@ -160,7 +160,11 @@ fn sort(resources: &[NodeConfigResource], edges: &Edges) -> Result<Vec<usize>, B
 /// their scripts find (accounts, masked services), and commands, of which nobody knows. A file that a package's own script
 /// reads is not known either; such a package must require it.
 fn matters_to_packages(resource: &NodeConfigResource) -> bool {
-    let read = |path: &str| READ_BY_PACKAGE_MANAGERS.iter().any(|start| path.starts_with(start));
+    // Where a path leads that is a template itself is known for a machine only, and the order is the same on all.
+    let is_template = resource.render == Some(true);
+    let read = |path: &str| {
+        (is_template && path.contains('{')) || READ_BY_PACKAGE_MANAGERS.iter().any(|start| path.starts_with(start))
+    };
     match Kind::of(resource) {
         Ok(Kind::File(spec)) => read(&spec.path),
         Ok(Kind::Directory(spec)) => read(&spec.path),
@@ -387,10 +391,12 @@ mod tests {
             &[package("a"), file("f", "/srv/x"), service(), package("b"), file("g", "/y"), package("c")],
             &expect!["a b c f s g"],
         );
+        let mut rendered = file("f", "{{ data.folder }}/x");
+        rendered.render = Some(true);
         let masked = typed("m", "service", &serde_json::json!({"unit": "x", "masked": true}));
         let exec = typed("x", "exec", &serde_json::json!({"command": ["true"], "refreshOnly": true}));
         let user = typed("u", "user", &serde_json::json!({}));
-        for between in [file("f", "/etc/apt/apt.conf.d/x"), file("f", "/etc/yum.conf"), masked, exec, user] {
+        for between in [file("f", "/etc/apt/apt.conf.d/x"), file("f", "/etc/yum.conf"), rendered, masked, exec, user] {
             let name = between.name.clone();
             let resources = [package("a"), file("h", "/srv/x"), between, package("b")];
             let order = order(&resources, str::to_owned).unwrap();

@@ -21,12 +21,15 @@ pub(super) fn keep_what_others_put(resources: &mut [Resource]) -> Result<(), Com
             if !directory.purge || directory.state == Presence::Absent {
                 continue;
             }
-            let unpacks_here = |part: &Part| matches!(part, Part::Archive(archive) if archive.into == directory.path);
+            let inside = |into: &str| {
+                directory.path.strip_prefix(into).is_some_and(|below| below.is_empty() || below.starts_with('/'))
+            };
+            let unpacks_here = |part: &Part| matches!(part, Part::Archive(archive) if inside(&archive.into));
             if parts.iter().any(unpacks_here) {
                 return Err(CompileError::Invalid {
                     resource: resource.id.to_string(),
                     field: "directory.purge",
-                    wanted: "must not be true for a directory that an archive is unpacked into; what came from the archive is not known",
+                    wanted: "must not be true for a directory that an archive is unpacked into, nor below it; what came from the archive is not known",
                 });
             }
             let prefix = format!("{}/", directory.path);
@@ -36,6 +39,11 @@ pub(super) fn keep_what_others_put(resources: &mut [Resource]) -> Result<(), Com
             let (folder, files) = SYSCTL_FILES;
             if directory.path == folder && parts.iter().any(|part| matches!(part, Part::Sysctl(spec) if spec.at_boot)) {
                 directory.keep.push(files.to_owned());
+            }
+            // Whose home that is, the machine alone knows.
+            let keys = |part: &Part| matches!(part, Part::AuthorizedKeys(spec) if spec.path.is_none());
+            if directory.path.ends_with("/.ssh") && parts.iter().any(keys) {
+                directory.keep.push("authorized_keys".to_owned());
             }
             directory.keep.sort();
             directory.keep.dedup();
@@ -123,7 +131,23 @@ mod tests {
     #[test]
     fn what_an_archive_put_there_can_not_be_told_from_the_rest() {
         let archive = json!({"part": "archive", "spec": {"url": "file:///a", "sha256": "", "into": "/srv", "owner": "root", "group": "root", "timeout_seconds": 1}});
-        let error = keep_what_others_put(&mut [parts(json!([directory("/srv", true)])), parts(json!([archive]))]);
-        assert!(error.unwrap_err().to_string().starts_with("base/it: directory.purge must not be true"));
+        let purged = |path: &str| {
+            let mut resources = [parts(json!([directory(path, true)])), parts(json!([archive]))];
+            keep_what_others_put(&mut resources).map_err(|error| error.to_string())
+        };
+        for path in ["/srv", "/srv/a/b"] {
+            assert!(purged(path).unwrap_err().starts_with("base/it: directory.purge must not be true"), "{path}");
+        }
+        purged("/srvx").unwrap();
+    }
+
+    #[test]
+    fn the_keys_of_a_user_stay_wherever_the_home_is() {
+        let keys = || {
+            let spec = json!({"user": "ann", "state": "Present", "keys": []});
+            parts(json!([{"part": "authorizedKeys", "spec": spec}]))
+        };
+        assert_eq!(kept(&mut [parts(json!([directory("/x/.ssh", true)])), keys()]), ["authorized_keys", "mine"]);
+        assert_eq!(kept(&mut [parts(json!([directory("/x/ssh", true)])), keys()]), ["mine"]);
     }
 }

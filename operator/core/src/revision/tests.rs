@@ -113,6 +113,17 @@ fn what_is_stored_comes_back_and_holds_no_secret() {
     }
 }
 
+#[test]
+fn an_object_without_values_makes_no_difference_to_a_machine() {
+    let empty = Layer::new(Source::config_map("empty"), None, DataFormat::Text, BTreeMap::new());
+    let mut more = content("1");
+    more.layers.push(empty.clone());
+    assert!(more.is_same_as(&content("1")) && content("1").is_same_as(&more));
+    let restored = scheme_1(&json!({}), &json!([])).restore(&BTreeMap::new()).unwrap();
+    let now = Content { layers: vec![empty], references: BTreeMap::new(), ..content("1") };
+    assert!(now.is_same_as(&restored));
+}
+
 fn scheme_1(data: &Value, secret_keys: &Value) -> Stored {
     serde_json::from_value(json!({
         "scheme": 1, "resources": resources("1"), "intervalSeconds": 60, "data": data, "secretKeys": secret_keys,

@@ -72,6 +72,60 @@ fn of_two_claims_exactly_the_later_one_gives_way() {
     assert!(!gives_way(&new, &elsewhere, &[host("n", &[])]).0);
 }
 
+/// Revisions by name: each is one file at a path, or at several.
+fn files(paths: &[&str]) -> Content {
+    let one = |path: &&str| json!({"name": format!("f{}", path.replace('/', "-")), "file": {"path": path, "content": ""}});
+    content(0, paths.iter().map(one).collect())
+}
+
+#[test]
+fn what_is_assigned_counts_whatever_its_rank_and_so_does_the_newest_of_those_that_precede() {
+    let (with, without, both) = (files(&["/x"]), files(&["/y"]), files(&["/z", "/x"]));
+    let other = files(&["/z"]);
+    let kept = |name: &str| match name {
+        "low-x" => Some(&with),
+        "low-y" => Some(&without),
+        "high-z" => Some(&other),
+        "high-x" => Some(&both),
+        _ => None,
+    };
+    let nodes = |assigned: &[(&str, &str)]| [host("n", assigned)];
+    let refused = |result| matches!(result, Err(Refusal::Conflict(_)));
+    let high = config("high", 1, 9, Some("high-z"));
+    let low = config("low", 2, 0, Some("low-x"));
+    // The machine has x from `low` now: `high` does not take it, although it ranks higher.
+    let has_low = nodes(&[("high", "high-z"), ("low", "low-x")]);
+    let configs = [high, low];
+    assert!(refused(try_out(&configs[0], &both, &has_low, &configs, kept)));
+    assert!(!refused(try_out(&configs[1], &with, &has_low, &configs, kept)));
+    // Neither has it yet, and `high` will: `low` does not take it.
+    let configs = [config("high", 1, 9, Some("high-x")), config("low", 2, 0, Some("low-y"))];
+    let neither = nodes(&[("high", "high-z"), ("low", "low-y")]);
+    assert!(refused(try_out(&configs[1], &with, &neither, &configs, kept)));
+    assert!(!refused(try_out(&configs[0], &both, &neither, &configs, kept)));
+}
+
+#[test]
+fn two_that_are_at_odds_or_broken_are_no_fault_of_a_third() {
+    let (x, y) = (files(&["/x"]), files(&["/y"]));
+    let broken = content(0, json!([{"name": "f", "file": {"path": "/b", "template": "{{ facts.os.id + 1 }}"}}]));
+    let kept = |name: &str| match name {
+        "a-1" | "b-1" => Some(&x),
+        "d-1" => Some(&broken),
+        _ => None,
+    };
+    let mut gave_way = config("e", 1, 0, Some("b-1"));
+    gave_way.status.as_mut().unwrap().conflicts = vec![ClaimConflict { node_config: "a".into(), claim: "path:/x".into(), host: "n".into(), hosts: 1 }];
+    let third = config("z", 9, 0, None);
+    let others = [config("a", 1, 1, Some("a-1")), config("b", 1, 0, Some("b-1")), config("d", 1, 0, Some("d-1")), gave_way];
+    assert!(try_out(&third, &y, &[host("n", &[])], &others, kept).is_ok());
+    // Of the two at odds, the one that precedes has it.
+    let Err(Refusal::Conflict(conflicts)) = try_out(&third, &x, &[host("n", &[])], &others, kept) else {
+        panic!("a conflict")
+    };
+    assert_eq!(conflicts[0].node_config, "a");
+}
+
 #[test]
 fn a_conflict_names_the_other_the_thing_and_the_hosts_and_both_say_so() {
     let mut a = config("a", 1, 0, None);
