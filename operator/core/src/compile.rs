@@ -311,8 +311,7 @@ pub fn check(content: &Content) -> Result<BTreeMap<String, Disruption>, CompileE
     let conditional: BTreeSet<&str> =
         resources.iter().filter(|resource| resource.when.is_some()).map(|resource| resource.name.as_str()).collect();
     let always = lowered.iter().zip(&names).filter(|(_, name)| !conditional.contains(**name));
-    let claiming =
-        always.map(|(resource, name)| Claiming { name, parts: &resource.parts, hides_names: false });
+    let claiming = always.map(|(resource, name)| Claiming { name, parts: &resource.parts, hides_names: false });
     claims(claiming).map_err(|(claim, first, second)| CompileError::ClaimedTwice {
         claim,
         first: (*first).to_owned(),

@@ -24,6 +24,9 @@ pub(crate) enum Error {
     Describe(String, #[source] serde_json::Error),
     #[error("cannot create revision {0}")]
     Create(String, #[source] kube::Error),
+    /// In words for a status.
+    #[error("{0}")]
+    TooLarge(String),
     #[error("cannot remove revision {0}, which no host has")]
     Remove(String, #[source] kube::Error),
 }
@@ -72,6 +75,16 @@ fn created<T>(result: kube::Result<T>, name: &str) -> Result<(), Error> {
     match result {
         Ok(_) => Ok(()),
         Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(()),
+        // By the request's size, by a Secret's own limit, or by etcd's. The message is not shown: it may quote values.
+        Err(kube::Error::Api(status))
+            if matches!(status.code, 413 | 422) || status.message.contains("request is too large") =>
+        {
+            Err(Error::TooLarge(format!(
+                "its content with all that it refers to is too large for the API server, which takes about 1 MiB of plain \
+             content and 1 MiB from Secrets; split the NodeConfig, or fetch large files by a `download` (code {})",
+                status.code
+            )))
+        }
         Err(error) => Err(Error::Create(name.to_owned(), error)),
     }
 }
@@ -120,5 +133,28 @@ fn removed<T>(result: kube::Result<T>, name: &str) -> Result<(), Error> {
         Ok(_) => Ok(()),
         Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
         Err(error) => Err(Error::Remove(name.to_owned(), error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_api_server_finds_too_large_is_told_as_such() {
+        let answer = |code, message: &str| {
+            let status = kube::core::Status { code, message: message.to_owned(), ..kube::core::Status::default() };
+            created::<()>(Err(kube::Error::Api(Box::new(status))), "base-1").unwrap_err()
+        };
+        for (code, message, large) in [
+            (413, "", true),
+            (422, "data: Too long: hunter2", true),
+            (500, "etcdserver: request is too large", true),
+            (500, "etcdserver: leader changed", false),
+        ] {
+            let error = answer(code, message);
+            assert_eq!(matches!(error, Error::TooLarge(_)), large, "{code} {message}");
+            assert!(!error.to_string().contains("hunter2"));
+        }
     }
 }

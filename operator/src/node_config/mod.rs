@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use drover_core::{
     revision::Content,
-    sources,
+    selector, sources,
     trial::{self, Refusal, Trial},
 };
 use drover_crds::{ClaimConflict, GROUP, Host, NodeConfig, Rollout, VERSION};
@@ -49,6 +49,8 @@ pub(crate) enum Error {
     Name(#[source] serde_json::Error),
     #[error("cannot name the revision, which holds secrets")]
     Key(#[from] key::Error),
+    #[error("trying the content out ended early")]
+    Try(#[source] tokio::task::JoinError),
     #[error("cannot write the status of NodeConfig {0}")]
     WriteStatus(String, #[source] kube::Error),
 }
@@ -69,8 +71,8 @@ pub(crate) async fn control(context: Context, stop: CancellationToken) {
             let name = secret.name_any();
             those(&by_secret, |config| sources::names(&config.spec).secrets.contains(&name))
         })
-        .watches(Api::<Host>::namespaced(client.clone(), &namespace), objects::watching(), move |_| {
-            those(&by_host, |_| true)
+        .watches(Api::<Host>::namespaced(client.clone(), &namespace), objects::watching(), move |host| {
+            those(&by_host, |config| is_for(config, &host))
         })
         // A conflict has two sides, and each says so.
         .watches(Api::<NodeConfig>::namespaced(client.clone(), &namespace), objects::watching(), move |changed| {
@@ -93,6 +95,13 @@ fn those(store: &Store<NodeConfig>, interested: impl Fn(&NodeConfig) -> bool) ->
     store.state().iter().filter(|config| interested(config)).map(|config| ObjectRef::from_obj(&**config)).collect()
 }
 
+/// Whether a Host has something of a NodeConfig, or shall have.
+fn is_for(config: &NodeConfig, host: &Host) -> bool {
+    let name = config.name_any();
+    selector::matches(config.spec.host_selector.as_ref(), host.metadata.labels.as_ref())
+        || host.status.iter().flat_map(|status| &status.assigned).any(|assigned| assigned.node_config == name)
+}
+
 /// What is to be said of the newest content.
 enum Verdict {
     /// It is a revision that can be rolled out.
@@ -110,20 +119,22 @@ async fn reconcile(config: Arc<NodeConfig>, context: Arc<Context>) -> Result<Act
     if config.metadata.deletion_timestamp.is_some() || !context.leadership.is_held() {
         return Ok(Action::await_change());
     }
-    let Gathered { input, hosts, configs, rollouts, revisions } = gather::gather(&context, &config).await?;
+    let gathered = gather::gather(&context, &config).await?;
+    let (tried, gathered) = try_out(Arc::clone(&config), gathered).await?;
+    let Gathered { input, hosts, configs, rollouts, revisions } = gathered;
     let verdict = match input {
         Err(missing) => Verdict::Missing(missing.to_string()),
-        Ok(content) => {
-            match trial::try_out(&config, &content, &hosts, &configs, |revision| revisions.content(revision)) {
-                Ok(trial) => {
-                    let name = name(&context, &config, &content, &revisions).await?;
-                    keep::keep(&context, &config, &name, &content, &revisions).await?;
-                    Verdict::Good(name, trial)
+        Ok(content) => match tried {
+            Ok(trial) => {
+                let name = name(&context, &config, &content, &revisions).await?;
+                match keep::keep(&context, &config, &name, &content, &revisions).await {
+                    Err(keep::Error::TooLarge(why)) => Verdict::Invalid(why),
+                    kept => kept.map(|()| Verdict::Good(name, trial))?,
                 }
-                Err(Refusal::Invalid(why)) => Verdict::Invalid(why),
-                Err(Refusal::Conflict(conflicts)) => Verdict::Conflict(conflicts),
             }
-        }
+            Err(Refusal::Invalid(why)) => Verdict::Invalid(why),
+            Err(Refusal::Conflict(conflicts)) => Verdict::Conflict(conflicts),
+        },
     };
     let status = status::status(&config, &verdict, &hosts, &configs, &rollouts);
     if config.status.as_ref() != Some(&status) {
@@ -139,6 +150,20 @@ async fn reconcile(config: Arc<NodeConfig>, context: Arc<Context>) -> Result<Act
     }
     context.backoff.reset(&format!("node-config/{}", config.name_any()));
     Ok(Action::requeue(RESYNC))
+}
+
+/// Tries the content out on all machines. That takes the processor for as long as there are machines, so it is done where
+/// nobody waits: the Lease must be renewed meanwhile.
+async fn try_out(config: Arc<NodeConfig>, gathered: Gathered) -> Result<(Result<Trial, Refusal>, Gathered), Error> {
+    let trying = move || {
+        let Gathered { input, hosts, configs, revisions, .. } = &gathered;
+        let tried = match input {
+            Ok(content) => trial::try_out(&config, content, hosts, configs, |revision| revisions.content(revision)),
+            Err(_) => Ok(Trial::default()),
+        };
+        (tried, gathered)
+    };
+    tokio::task::spawn_blocking(trying).await.map_err(Error::Try)
 }
 
 /// The name of the revision with this content: the one that it has already, whatever the scheme of names is by now, else

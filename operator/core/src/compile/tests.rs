@@ -69,7 +69,8 @@ fn a_catalog_names_its_host_its_revisions_and_its_resources() {
 
 #[test]
 fn conditions_that_take_turns_may_claim_one_thing() {
-    let one = |name: &str, when: &str| json!({"name": name, "when": when, "file": {"path": "/etc/app", "content": name}});
+    let one =
+        |name: &str, when: &str| json!({"name": name, "when": when, "file": {"path": "/etc/app", "content": name}});
     let turns = [one("a", "facts.os.family == 'Debian'"), one("b", "facts.os.family != 'Debian'")];
     checked(json!(turns)).unwrap();
     let catalog = compiled(&[("base", content(60, json!(turns)))]).unwrap();
@@ -82,9 +83,7 @@ fn conditions_that_take_turns_may_claim_one_thing() {
 
 #[test]
 fn edits_count_as_content() {
-    let block = |n: usize| {
-        json!({"name": format!("b{n}"), "block": {"path": "/x", "template": "{{ 'x' * 1000000 }}"}})
-    };
+    let block = |n: usize| json!({"name": format!("b{n}"), "block": {"path": "/x", "template": "{{ 'x' * 1000000 }}"}});
     let error = compiled(&[("base", content(60, (0..20).map(block).collect()))]).unwrap_err().to_string();
     assert!(error.contains("with this file the catalog has more than"), "{error}");
 }

@@ -74,7 +74,8 @@ fn of_two_claims_exactly_the_later_one_gives_way() {
 
 /// Revisions by name: each is one file at a path, or at several.
 fn files(paths: &[&str]) -> Content {
-    let one = |path: &&str| json!({"name": format!("f{}", path.replace('/', "-")), "file": {"path": path, "content": ""}});
+    let one =
+        |path: &&str| json!({"name": format!("f{}", path.replace('/', "-")), "file": {"path": path, "content": ""}});
     content(0, paths.iter().map(one).collect())
 }
 
@@ -115,10 +116,13 @@ fn two_that_are_at_odds_or_broken_are_no_fault_of_a_third() {
         _ => None,
     };
     let mut gave_way = config("e", 1, 0, Some("b-1"));
-    gave_way.status.as_mut().unwrap().conflicts = vec![ClaimConflict { node_config: "a".into(), claim: "path:/x".into(), host: "n".into(), hosts: 1 }];
+    gave_way.status.as_mut().unwrap().conflicts =
+        vec![ClaimConflict { node_config: "a".into(), claim: "path:/x".into(), host: "n".into(), hosts: 1 }];
     let third = config("z", 9, 0, None);
-    let others = [config("a", 1, 1, Some("a-1")), config("b", 1, 0, Some("b-1")), config("d", 1, 0, Some("d-1")), gave_way];
+    let others =
+        [config("a", 1, 1, Some("a-1")), config("b", 1, 0, Some("b-1")), config("d", 1, 0, Some("d-1")), gave_way];
     assert!(try_out(&third, &y, &[host("n", &[])], &others, kept).is_ok());
+    assert!(try_out(&third, &x, &[host("n", &[])], &others[3..], kept).is_ok(), "who gave way claims nothing");
     // Of the two at odds, the one that precedes has it.
     let Err(Refusal::Conflict(conflicts)) = try_out(&third, &x, &[host("n", &[])], &others, kept) else {
         panic!("a conflict")
