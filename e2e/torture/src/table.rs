@@ -11,21 +11,6 @@ use drover_catalog::{
     Part, Place, Presence, Resource, ResourceId, RevisionRef, Sensitive, SensitiveBytes, SymlinkSpec, SysctlSpec,
 };
 
-/// Rows whose parts the agent does not know yet. Take a name away when its provider is there.
-pub(crate) const NOT_YET: &[&str] = &[
-    "link-new",
-    "link-turned",
-    "link-for-file",
-    "line-added",
-    "line-replaced",
-    "block-changed",
-    "ini-set",
-    "entry-added",
-    "keys-exclusive",
-    "directory-purged",
-    "directory-gone",
-];
-
 /// How many commands listen to changes in their turn, and at the end.
 const IN_TURN: usize = 5;
 const AT_END: usize = 2;
@@ -68,9 +53,9 @@ impl Row {
         Self { requires: Some(name), ..self }
     }
 
-    fn shows(mut self, path: &str) -> Self {
-        self.paths.push(path.to_owned());
-        self
+    /// It changes these paths, and not its own.
+    fn changes(self, paths: &[&str]) -> Self {
+        Self { paths: paths.iter().copied().map(str::to_owned).collect(), ..self }
     }
 }
 
@@ -181,7 +166,7 @@ fn key(name: &str) -> String {
 #[expect(clippy::too_many_lines, reason = "a table")]
 pub(crate) fn rows() -> Vec<Row> {
     use Before::{Applied, Made};
-    let rows = vec![
+    vec![
         content("small", "/etc/small", 40, 50).finished(),
         content("filled", "/etc/filled", 0, 20),
         content("emptied", "/etc/emptied", 20, 0),
@@ -241,7 +226,7 @@ pub(crate) fn rows() -> Vec<Row> {
             NOTHING,
             [Part::Command(CommandSpec { creates: Some("/srv/made".into()), ..command("mkdir /srv/made") })],
         )
-        .shows("/srv/made"),
+        .changes(&["/srv/made"]),
         Row::new(
             "made-unless",
             NOTHING,
@@ -250,7 +235,7 @@ pub(crate) fn rows() -> Vec<Row> {
                 ..command("echo made > /srv/unless.new; mv /srv/unless.new /srv/unless")
             })],
         )
-        .shows("/srv/unless"),
+        .changes(&["/srv/unless"]),
         Row::new(
             "several-parts",
             Applied(vec![
@@ -364,8 +349,7 @@ pub(crate) fn rows() -> Vec<Row> {
             }),
             [Part::Directory(DirectorySpec { purge: true, ..directory("/srv/purged", (0o755, 0, 0)) })],
         )
-        .shows("/srv/purged/stray")
-        .shows("/srv/purged/other"),
+        .changes(&["/srv/purged/stray", "/srv/purged/other"]),
         Row::new(
             "directory-gone",
             Made(|root| fs::create_dir_all(root.join("srv/gone/deep"))),
@@ -375,8 +359,7 @@ pub(crate) fn rows() -> Vec<Row> {
                 ..directory("/srv/gone", (0o755, 0, 0))
             })],
         ),
-    ];
-    rows.into_iter().filter(|row| !NOT_YET.contains(&row.name)).collect()
+    ]
 }
 
 /// A command that listens: it appends to a log what some paths are at that moment.
