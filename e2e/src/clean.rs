@@ -51,7 +51,7 @@ done
 systemctl daemon-reload
 dpkg --purge e2e-hello >/dev/null 2>&1
 rm -rf /srv/e2e /srv/herd-beacon /etc/motd.d /etc/sysctl.d/60-drover-* \
-  /etc/apt/sources.list.d/e2e.list /var/lib/apt/lists/*e2e*
+  /etc/apt/sources.list.d/e2e* /etc/apt/keyrings/e2e* /var/lib/apt/lists/*e2e*
 echo 7200 > /proc/sys/net/ipv4/tcp_keepalive_time
 mkdir /srv/e2e
 ";

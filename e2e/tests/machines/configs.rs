@@ -134,7 +134,7 @@ async fn a_secret_reaches_its_file_and_is_found_nowhere_else() {
     .await;
 }
 
-/// A repository with two versions of a package, made in the machine, as machines have no way out.
+/// A signed repository with two versions of a package, made in the machine, as machines have no way out. Its key is printed.
 const REPOSITORY: &str = r#"
 set -e
 export SOURCE_DATE_EPOCH=0
@@ -151,20 +151,29 @@ for version in 1.0 2.0; do
     echo; } >> Packages
   rm -r hello
 done
+{ echo "Origin: e2e"; echo "Date: $(LC_ALL=C date -Ru)"; echo "SHA256:"
+  echo " $(sha256sum Packages | cut -d' ' -f1) $(stat -c %s Packages) Packages"; } > Release
+export GNUPGHOME=/srv/e2e/gpg
+mkdir -m 700 $GNUPGHOME
+gpg --batch --quiet --pinentry-mode loopback --passphrase '' --quick-generate-key e2e@example.org default default never
+gpg --batch --quiet --clearsign -o InRelease Release
+gpg --armor --export
+gpgconf --kill all
 "#;
 
 #[tokio::test]
 async fn a_package_is_installed_upgraded_and_removed() {
     story(async |fleet| {
         let machine = fleet.machine("node-3");
-        machine.run(REPOSITORY).await;
+        let key = machine.run(REPOSITORY).await;
         let installed = async || {
             machine.run("dpkg-query -W -f '${db:Status-Status} ${Version}' e2e-hello 2>/dev/null || true").await
         };
-        let source = json!({"name": "source", "file": {
-            "path": "/etc/apt/sources.list.d/e2e.list", "content": "deb [trusted=yes] file:/srv/e2e/repo ./\n",
+        let source = json!({"name": "e2e", "aptRepository": {
+            "uris": ["file:/srv/e2e/repo"], "suites": ["./"], "signedBy": {"key": key},
         }});
-        let with = |package: Value| json!([source, {"name": "e2e-hello", "require": ["source"], "package": package}]);
+        // Packages come after the repositories, wherever they are written.
+        let with = |package: Value| json!([{"name": "e2e-hello", "package": package}, source]);
 
         let first = fleet.configure("base", with(json!({"version": "1.0"}))).await;
         fleet.roll("base", json!({"hostSelector": only("node-3")})).await;
