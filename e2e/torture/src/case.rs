@@ -157,7 +157,15 @@ impl Bed {
         for (log, expected) in &self.heard {
             let found = machine::last_line(&root, log);
             if found != *expected {
-                wrong.push(format!("{LOGS}/{log} was not told of the last change; it heard: {found}"));
+                let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+                let (heard, is) = (words(&found), words(expected));
+                let only = |these: &[String], those: &[String]| {
+                    these.iter().filter(|word| !those.contains(word)).cloned().collect::<Vec<_>>().join(" ")
+                };
+                let (heard, is) = (only(&heard, &is), only(&is, &heard));
+                wrong.push(format!(
+                    "{LOGS}/{log} was not told of the last change; it heard {heard:?} of what is {is:?}"
+                ));
             }
         }
         Ok(Outcome { reached, looks: seen.looks, wrong })

@@ -21,11 +21,12 @@ pub(crate) const STATE: &str = "var/lib/drover";
 /// The programs that commands of the catalog use.
 const APPLETS: &[&str] = &["sh", "mkdir", "mv", "readlink", "sha256sum", "stat", "test"];
 
-/// Appends to the log `$1` one line on what all other arguments are now.
+/// Appends to the log `$1` one line on what all other arguments are now. A link is what it says: what it leads to is
+/// another's to tell of.
 const RECORD: &str = "#!/bin/sh
 log=/log/$1
 shift
-now=$(stat -c '%N %F %a %u:%g' \"$@\" 2>&1; sha256sum \"$@\" 2>&1)
+now=$(stat -c '%N %F %a %u:%g' \"$@\" 2>&1; for path; do test -L \"$path\" || sha256sum \"$path\" 2>&1; done)
 echo $now >>\"$log\"
 ";
 
