@@ -208,8 +208,11 @@ impl Host for MemoryHost {
         Ok(self.files.borrow().get(path).map(|(_, content)| content.clone()))
     }
 
-    fn read_entry(&self, path: &str) -> Result<Option<(Entry, Vec<u8>)>, HostError> {
+    fn read_entry(&self, path: &str, at_most: u64) -> Result<Option<(Entry, Vec<u8>)>, HostError> {
         let found = self.files.borrow().get(path).cloned();
+        if found.as_ref().is_some_and(|(entry, _)| entry.size > at_most) {
+            return Err(HostError::TooLarge { path: path.into(), limit: at_most });
+        }
         Ok(found.map(|(entry, content)| (entry, if entry.kind == EntryKind::File { content } else { Vec::new() })))
     }
 
