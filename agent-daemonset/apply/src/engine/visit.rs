@@ -14,7 +14,10 @@ use tracing::warn;
 use super::{Mode, difference::Difference};
 use crate::{
     host::{Command, Host, HostError},
-    providers::{Change as _, Contents, Provider, ProviderError, package::Lists},
+    providers::{
+        Change as _, Contents, Provider, ProviderError,
+        package::{Lists, run_patiently},
+    },
     state::{Applied, Pending, StateDir, StateError},
 };
 
@@ -258,7 +261,7 @@ impl<H: Host> Visit<'_, H> {
             match finish {
                 Finish::Command { argv, timeout_seconds } => {
                     let command = Command::of(argv.clone(), Duration::from_secs(u64::from(*timeout_seconds)));
-                    let output = self.host.run(&command).await?;
+                    let output = run_patiently(self.host, &command).await?;
                     if !output.success() {
                         let (program, failure) = (command.program().to_owned(), output.failure());
                         return Err(ProviderError::Command { program, failure }.into());

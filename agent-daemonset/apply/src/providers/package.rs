@@ -14,6 +14,7 @@ mod rpm;
 
 use std::{cmp::Ordering, fmt, time::Duration};
 
+pub(crate) use apt::run_patiently;
 use drover_catalog::{PackageSpec, PackageState, PropertyEvent};
 
 use super::{Provider, ProviderError, event_of};
@@ -28,6 +29,8 @@ const CHANGE_TIMEOUT: Duration = Duration::from_secs(1800);
 pub(crate) struct Lists {
     /// Whether this run fetched them.
     refreshed: bool,
+    /// Whether this run could not fetch them when they were only old, and goes on with the old ones.
+    stay_old: bool,
     /// Whether nothing may be fetched, since the run only looks.
     look_only: bool,
 }
@@ -35,7 +38,7 @@ pub(crate) struct Lists {
 impl Lists {
     /// Nothing was fetched yet.
     pub(crate) fn of_run(look_only: bool) -> Self {
-        Self { refreshed: false, look_only }
+        Self { look_only, ..Self::default() }
     }
 
     /// Whether they may be fetched now; if so, they count as fetched.
@@ -43,6 +46,17 @@ impl Lists {
         let may = !self.refreshed && !self.look_only;
         self.refreshed |= may;
         may
+    }
+
+    /// The same, where they are not known to lack something, and are only old.
+    fn may_refresh_old(&mut self) -> bool {
+        !self.stay_old && self.may_refresh()
+    }
+
+    /// They could not be fetched when they were only old. Where something is missing in them, that is tried once more: it
+    /// is what explains the failure then.
+    fn note_stay_old(&mut self) {
+        (self.refreshed, self.stay_old) = (false, true);
     }
 }
 

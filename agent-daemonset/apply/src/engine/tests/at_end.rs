@@ -89,6 +89,21 @@ fn what_makes_a_change_take_effect_is_tried_again_until_it_succeeds() {
     assert!(machine.owes_nothing());
 }
 
+#[tokio::test(start_paused = true)]
+async fn who_refreshes_the_lists_of_packages_is_waited_for() {
+    let mut repository = certificate("v1");
+    let argv = ["apt-get", "update"].map(str::to_owned).into();
+    repository.resources[0].finish = vec![Finish::Command { argv, timeout_seconds: 9 }];
+    let locked = "E: Could not get lock /var/lib/apt/lists/lock. It is held by process 7 (apt-get)";
+    let host = MemoryHost::new().command_first("apt-get", 100, locked).command_first("apt-get", 100, locked);
+    let machine = Machine { host, ..Machine::new() };
+    let (began, state) = (tokio::time::Instant::now(), machine.state());
+    let run = Run { host: &machine.host, state: &state, mode: Mode::Apply, differences: false, stop: &|| false };
+    let result = run.apply(&repository).await.unwrap();
+    assert_eq!(result.resources[0].message, "created; ran apt-get");
+    assert_eq!((began.elapsed().as_secs(), machine.host.count("run apt-get")), (10, 3));
+}
+
 /// A certificate whose command fails, a service that hears of it, and what tells the service in another way.
 #[test]
 fn a_word_is_kept_until_its_change_takes_effect() {
