@@ -196,12 +196,42 @@ pub(crate) fn diff(spec: &PackageSpec, observed: &Observed) -> Result<Vec<Change
 }
 
 /// Changes all of them in one transaction; one result for each. When it fails, each is tried by itself: one wrong name
-/// must not keep the others away.
+/// must not keep the others away. What was not there is looked at again afterwards.
 pub(crate) async fn apply(host: &impl Host, due: &[Due<'_>], lists: &mut Lists) -> Vec<Result<(), ProviderError>> {
     let manager = match Manager::of(host) {
         Ok(manager) => manager,
         Err(error) => return due.iter().map(|_| Err(repeated(&error))).collect(),
     };
+    let mut results = change(manager, host, due, lists).await;
+    let is_new = |change: &Change| matches!(change, Change::Install { from: None, .. });
+    let came =
+        due.iter().zip(&mut results).filter(|((_, changes), result)| result.is_ok() && changes.iter().any(is_new));
+    let (names, results_of_new): (Vec<&str>, Vec<_>) = came.map(|((spec, _), result)| (&*spec.package, result)).unzip();
+    if names.is_empty() {
+        return results;
+    }
+    let are_there = manager.are_there(host, &names).await;
+    for (place, (name, result)) in names.iter().zip(results_of_new).enumerate() {
+        *result = match &are_there {
+            Ok(are_there) if are_there.get(place) == Some(&true) => Ok(()),
+            // Managers take any name that a package provides, and would install it again in each run.
+            Ok(_) => Err(ProviderError::Refused(format!(
+                "its transaction succeeded, and there is no package {name}: another package provides that name; \
+                 name that one instead"
+            ))),
+            Err(error) => Err(repeated(error)),
+        };
+    }
+    results
+}
+
+/// See [`apply`].
+async fn change(
+    manager: Manager,
+    host: &impl Host,
+    due: &[Due<'_>],
+    lists: &mut Lists,
+) -> Vec<Result<(), ProviderError>> {
     let together = match manager.transaction(host, due, lists).await {
         Ok(()) => return due.iter().map(|_| Ok(())).collect(),
         Err(failure) => failure,
@@ -254,6 +284,20 @@ impl Manager {
              Red Hat Enterprise Linux or another system with one of them"
                 .to_owned(),
         ))
+    }
+
+    /// Whether packages are installed, each under its own name.
+    async fn are_there(self, host: &impl Host, names: &[&str]) -> Result<Vec<bool>, ProviderError> {
+        match self {
+            Self::Apt => {
+                let database = dpkg::Database::read(host, names).await?;
+                Ok(names.iter().map(|name| database.known(name, false).installed.is_some()).collect())
+            }
+            Self::Dnf => {
+                let installed = rpm::installed(host, names).await?;
+                Ok(names.iter().map(|name| installed.iter().any(|record| record.is(name))).collect())
+            }
+        }
     }
 
     async fn transaction(self, host: &impl Host, due: &[Due<'_>], lists: &mut Lists) -> Result<(), Failure> {

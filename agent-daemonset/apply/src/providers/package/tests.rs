@@ -226,6 +226,27 @@ fn what_fails_together_is_tried_one_by_one() {
 }
 
 #[test]
+fn a_name_that_another_package_provides_is_refused() {
+    let install = |from: Option<&str>| {
+        [Change::Install { from: from.map(str::to_owned), version: None, downgrade: false, held: false }]
+    };
+    let (vim, jq) = (named("vim"), named("jq"));
+    let refusal = "its transaction succeeded, and there is no package vim: another package provides that name; \
+                   name that one instead";
+    // What is there after the transaction.
+    let there = "drover vim-enhanced x86_64 2 9.1 1.fc44\ndrover jq x86_64 0 1.7 1.fc44\n";
+    for host in [fedora(there), debian(&[("vim-nox", INSTALLED, "9.1"), ("jq", INSTALLED, "1.7")])] {
+        for (from, expected) in [(None, [refusal, ""]), (Some("9.0"), ["", ""])] {
+            let due: [Due<'_>; 2] = [(&vim, &install(from)), (&jq, &install(None))];
+            let results = block_on(apply(&host, &due, &mut Lists::default()));
+            let said =
+                results.into_iter().map(|result| result.err().map(|error| error.to_string()).unwrap_or_default());
+            assert_eq!(said.collect::<Vec<_>>(), expected);
+        }
+    }
+}
+
+#[test]
 fn a_hold_of_ours_is_let_go_for_a_change_and_taken_again() {
     let spec = PackageSpec { held: Some(true), ..jq(PackageState::Present, Some("1.7")) };
     let host = with_jq("hold ok installed", "1.6").command("dpkg", 1, "", "");
