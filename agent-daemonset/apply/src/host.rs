@@ -153,6 +153,8 @@ pub struct Entry {
     pub access: Access,
     /// Its size in bytes.
     pub size: u64,
+    /// Whether it is a regular file with another name beside this one: a hard link.
+    pub has_other_names: bool,
 }
 
 /// What tells a file from what was at its path before: it differs once the file was replaced, written or given away.

@@ -116,6 +116,11 @@ impl Provider for AuthorizedKeysSpec {
             let refusal = format!("{path} is no regular file, and is not followed; remove it");
             return Err(ProviderError::Refused(refusal));
         }
+        // The same in another way, where fs.protected_hardlinks is off.
+        if entry.is_some_and(|entry| entry.has_other_names) {
+            let advice = "and what is in it may be another file's; remove it, or make it a copy of its own";
+            return Err(ProviderError::Refused(format!("{path} is a hard link of a file with another name, {advice}")));
+        }
         let content = content.unwrap_or_default();
         let content = String::from_utf8(content).map_err(|_| {
             ProviderError::Refused(format!("{path} is no text in UTF-8; move it away, and it is written anew"))

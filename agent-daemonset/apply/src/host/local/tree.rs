@@ -348,6 +348,7 @@ fn entry(stat: &Stat) -> Entry {
         kind,
         access: Access { mode: stat.st_mode & 0o7777, user: stat.st_uid, group: stat.st_gid },
         size: u64::try_from(stat.st_size).unwrap_or(0),
+        has_other_names: kind == EntryKind::File && stat.st_nlink > 1,
     }
 }
 

@@ -92,6 +92,18 @@ fn an_entry_and_its_content_are_of_one_file() {
 }
 
 #[test]
+fn a_hard_link_is_told_from_a_file_of_its_own() {
+    let (root, tree) = tree();
+    fs::write(root.path().join("etc/shadow"), "secret").unwrap();
+    let shared = |path| tree.read_entry(path, 100).unwrap().unwrap().0.has_other_names;
+    assert!(!shared("/etc/shadow"));
+    fs::hard_link(root.path().join("etc/shadow"), root.path().join("etc/link")).unwrap();
+    assert!(shared("/etc/shadow") && shared("/etc/link"));
+    // A directory has a link of its own inside.
+    assert!(!shared("/etc"));
+}
+
+#[test]
 fn a_file_without_end_is_not_read() {
     let (root, tree) = tree();
     let large = |name: &str, bytes: u64| {
