@@ -325,7 +325,7 @@ fn only_a_new_link_is_given_away() {
     for (name, given) in [("new", true), ("file", false), ("old", false), ("again", false), ("none", false)] {
         let result = folder::own_link(root.as_fd(), name, user, group);
         assert_eq!(result.is_ok(), given, "{name}: {result:?}");
-        let owner = fs::symlink_metadata(folder.join(name)).map(|found| found.uid()).unwrap_or(me);
+        let owner = fs::symlink_metadata(folder.join(name)).map_or(me, |found| found.uid());
         assert_eq!(owner, if given { user } else { me }, "{name}");
     }
 }
