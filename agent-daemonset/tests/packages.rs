@@ -27,7 +27,9 @@ make() {
     echo; } >> Packages
   rm -r x
 }
-make drover-a 1.0; make drover-a 1.1; make drover-b 1.0; make drover-c 1.0
+make drover-a 1.0; make drover-a 1.1; make drover-b 1.0
+make drover-c 1.0 'Provides: drover-virtual
+'
 make drover-broken 1.0 'Depends: drover-missing
 '
 echo 'deb [trusted=yes] file:/repo ./' > /etc/apt/sources.list
@@ -42,7 +44,8 @@ make() {
   printf 'Name: %s\nVersion: %s\nRelease: 1\nSummary: x\nLicense: x\nBuildArch: noarch\n%s\n%%description\n%%files\n' "$1" "$2" "${3-}" > x.spec
   rpmbuild --quiet --define '_topdir /tmp/build' --define '_rpmdir /repo' -bb x.spec
 }
-make drover-a 1.0; make drover-a 1.1; make drover-b 1.0; make drover-c 1.0; make drover-broken 1.0 'Requires: drover-missing'
+make drover-a 1.0; make drover-a 1.1; make drover-b 1.0
+make drover-c 1.0 'Provides: drover-virtual'; make drover-broken 1.0 'Requires: drover-missing'
 createrepo_c --quiet /repo
 printf '[repo]\nname=repo\nbaseurl=file:///repo\ngpgcheck=0\n' > /etc/yum.repos.d/repo.repo
 "#;
@@ -130,6 +133,9 @@ impl Story {
         assert_eq!(said[1], "changed base/drover-b installed");
         assert!(said[2].starts_with("FAILED base/drover-broken") && said[2].contains("drover-missing"), "{said:?}");
         assert_eq!(installed(), format!("drover-a {new} drover-b {old} drover-c {old}"));
+        // A name that only another one provides would be installed again in each run.
+        let said = self.apply(&[present("drover-virtual")]);
+        assert!(said[0].contains("another package provides that name; name that one instead"), "{said:?}");
     }
 }
 

@@ -15,6 +15,9 @@ pub(crate) use local::{Tree, unpack_bytes};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+/// How large a file may be that is edited or compared, in bytes.
+pub(crate) const LARGEST_CONFIGURATION: u64 = 16 << 20;
+
 /// A machine, or a folder that stands for one. Paths are absolute and mean the machine's own tree.
 #[expect(async_fn_in_trait, reason = "agents run on one thread, so no caller needs the futures to be Send")]
 pub trait Host {
@@ -26,11 +29,12 @@ pub trait Host {
     fn file_version(&self, path: &str) -> Result<Option<FileVersion>, HostError>;
 
     /// What is at a path with its content, which is empty for all but regular files; a symbolic link is not followed. Both
-    /// are of one file, whoever replaces it meanwhile. `None` where nothing is.
-    fn read_entry(&self, path: &str) -> Result<Option<(Entry, Vec<u8>)>, HostError>;
+    /// are of one file, whoever replaces it meanwhile. `None` where nothing is. A file of more than `at_most` bytes is an
+    /// error: its owner can make it as large as they like.
+    fn read_entry(&self, path: &str, at_most: u64) -> Result<Option<(Entry, Vec<u8>)>, HostError>;
 
     /// The content of a regular file; a symbolic link is followed where only root can have put it there. `None` where
-    /// nothing is.
+    /// nothing is. For files that the machine itself writes: one of more than 64 MiB is an error.
     fn read_file(&self, path: &str) -> Result<Option<Vec<u8>>, HostError>;
 
     /// What a symbolic link says. `None` where none is.
@@ -149,6 +153,8 @@ pub struct Entry {
     pub access: Access,
     /// Its size in bytes.
     pub size: u64,
+    /// Whether it is a regular file with another name beside this one: a hard link.
+    pub has_other_names: bool,
 }
 
 /// What tells a file from what was at its path before: it differs once the file was replaced, written or given away.
@@ -358,6 +364,14 @@ pub enum HostError {
         link: PathBuf,
         /// Who may have put it there.
         why: String,
+    },
+    /// A file is larger than what is read of such files.
+    #[error("{path} is larger than {} MiB, which no configuration file is; see what it is, and move it away", .limit >> 20)]
+    TooLarge {
+        /// Which file.
+        path: PathBuf,
+        /// What is read at most, in bytes.
+        limit: u64,
     },
     /// A new file did not pass its validation, and was not put in place.
     #[error("the new {path} was refused by {program}, and the old one stays: {failure}")]

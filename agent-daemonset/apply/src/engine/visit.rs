@@ -14,7 +14,10 @@ use tracing::warn;
 use super::{Mode, difference::Difference};
 use crate::{
     host::{Command, Host, HostError},
-    providers::{Change as _, Contents, Provider, ProviderError, package::Lists},
+    providers::{
+        Change as _, Contents, Provider, ProviderError,
+        package::{Lists, run_patiently},
+    },
     state::{Applied, Pending, StateDir, StateError},
 };
 
@@ -50,8 +53,6 @@ pub(super) struct Stance {
     pub(super) unfinished: bool,
     /// Whether it is only looked at.
     pub(super) look_only: bool,
-    /// Those whose word is kept back, because they failed.
-    held: BTreeSet<ResourceId>,
 }
 
 impl Stance {
@@ -113,12 +114,11 @@ impl<H: Host> Visit<'_, H> {
         }
         let began = Instant::now();
         let mut stance = self.stance(resource);
-        stance.held = self.pending.sources_at_end(&resource.id).filter(|source| self.failed(source)).cloned().collect();
         stance.notified = true;
         stance.look_only = self.mode == Mode::Noop;
         let settled = self.settle(resource, &stance).await;
         if settled.is_ok() {
-            self.pending.settle_at_end(&resource.id, |source| stance.held.contains(source))?;
+            self.settle_at_end(resource)?;
         }
         let second = self.conclude(resource, &stance, settled, began.elapsed())?;
         let changed = second.status != ResourceStatus::Unchanged;
@@ -152,15 +152,14 @@ impl<H: Host> Visit<'_, H> {
     pub(super) fn stance(&self, resource: &Resource) -> Stance {
         // Who announced a change and then failed has perhaps changed something by half: its word is kept for the run
         // in which it succeeds, and does not restart anything now.
-        let others = || self.pending.sources(&resource.id).filter(|source| **source != resource.id);
-        let held: BTreeSet<ResourceId> = others().filter(|source| self.failed(source)).cloned().collect();
-        let notified = others().any(|source| !held.contains(source));
+        let mut others = self.pending.sources(&resource.id).filter(|source| **source != resource.id);
+        let notified = others.any(|source| !self.failed(source));
         let unfinished = self.pending.sources(&resource.id).any(|source| *source == resource.id);
         let digest = Applied::digest(resource);
         let known = self.applied.is(&resource.id, &digest);
         let reports_only = known && resource.drift == DriftMode::Report && !notified && !unfinished;
         let look_only = self.mode == Mode::Noop || reports_only;
-        Stance { digest, known, notified, unfinished, look_only, held }
+        Stance { digest, known, notified, unfinished, look_only }
     }
 
     /// Looks, decides, and changes what must change, part by part; then makes it take effect.
@@ -197,10 +196,11 @@ impl<H: Host> Visit<'_, H> {
         }
         self.finish(resource, stance, &mut done).await?;
         if done.absorbs {
-            self.pending.settle_at_end(&resource.id, |source| stance.held.contains(source))?;
+            self.settle_at_end(resource)?;
         }
         if stance.notified {
-            self.pending.settle(&resource.id, |source| stance.held.contains(source))?;
+            let ended = &self.ended;
+            self.pending.settle(&resource.id, |source| failed(ended, source))?;
         }
         Ok(done)
     }
@@ -244,16 +244,24 @@ impl<H: Host> Visit<'_, H> {
         self.pending.owe(&resource.id, std::slice::from_ref(&resource.id))
     }
 
+    /// Strikes out what a resource was to be told at the end, except by those who failed.
+    fn settle_at_end(&mut self, resource: &Resource) -> Result<(), StateError> {
+        let ended = &self.ended;
+        self.pending.settle_at_end(&resource.id, |source| failed(ended, source))
+    }
+
     /// Makes a change take effect, of this run or of one that was cut off.
     async fn finish(&mut self, resource: &Resource, stance: &Stance, done: &mut Done) -> Result<(), SettleError> {
         if resource.finish.is_empty() || stance.look_only || (done.messages.is_empty() && !stance.unfinished) {
             return Ok(());
         }
+        // Whoever was told in a run that was cut off here was told too early.
+        self.owe(resource)?;
         for finish in &resource.finish {
             match finish {
                 Finish::Command { argv, timeout_seconds } => {
                     let command = Command::of(argv.clone(), Duration::from_secs(u64::from(*timeout_seconds)));
-                    let output = self.host.run(&command).await?;
+                    let output = run_patiently(self.host, &command).await?;
                     if !output.success() {
                         let (program, failure) = (command.program().to_owned(), output.failure());
                         return Err(ProviderError::Command { program, failure }.into());
@@ -337,7 +345,7 @@ impl<H: Host> Visit<'_, H> {
     }
 
     fn failed(&self, id: &ResourceId) -> bool {
-        matches!(self.ended.get(id), Some(ResourceStatus::Failed | ResourceStatus::Skipped))
+        failed(&self.ended, id)
     }
 
     /// Whether something would have to change first.
@@ -356,6 +364,11 @@ impl<H: Host> Visit<'_, H> {
             }
         }
     }
+}
+
+/// Whether a resource of this run failed, or was not tried because another one did.
+fn failed(ended: &BTreeMap<&ResourceId, ResourceStatus>, id: &ResourceId) -> bool {
+    matches!(ended.get(id), Some(ResourceStatus::Failed | ResourceStatus::Skipped))
 }
 
 /// Why it failed. What a program printed about a secret may quote it.

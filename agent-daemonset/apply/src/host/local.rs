@@ -97,8 +97,8 @@ impl Host for LocalHost {
         self.tree.read_file(path)
     }
 
-    fn read_entry(&self, path: &str) -> Result<Option<(Entry, Vec<u8>)>, HostError> {
-        self.tree.read_entry(path)
+    fn read_entry(&self, path: &str, at_most: u64) -> Result<Option<(Entry, Vec<u8>)>, HostError> {
+        self.tree.read_entry(path, at_most)
     }
 
     fn read_link(&self, path: &str) -> Result<Option<String>, HostError> {

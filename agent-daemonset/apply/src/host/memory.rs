@@ -65,6 +65,12 @@ impl MemoryHost {
         self
     }
 
+    /// With a hard link to the file elsewhere.
+    pub(crate) fn other_name(self, path: &str) -> Self {
+        self.files.borrow_mut().get_mut(path).unwrap().0.has_other_names = true;
+        self
+    }
+
     /// What is to be had at a URL; at no other there is anything.
     pub(crate) fn url(self, url: &str, content: &[u8]) -> Self {
         self.downloads.borrow_mut().insert(url.into(), content.into());
@@ -154,7 +160,7 @@ impl MemoryHost {
     }
 
     fn put(&self, path: &str, kind: EntryKind, content: &[u8], access: Access) {
-        let entry = Entry { kind, access, size: content.len() as u64 };
+        let entry = Entry { kind, access, size: content.len() as u64, has_other_names: false };
         self.files.borrow_mut().insert(path.into(), (entry, content.to_vec()));
     }
 
@@ -208,8 +214,11 @@ impl Host for MemoryHost {
         Ok(self.files.borrow().get(path).map(|(_, content)| content.clone()))
     }
 
-    fn read_entry(&self, path: &str) -> Result<Option<(Entry, Vec<u8>)>, HostError> {
+    fn read_entry(&self, path: &str, at_most: u64) -> Result<Option<(Entry, Vec<u8>)>, HostError> {
         let found = self.files.borrow().get(path).cloned();
+        if found.as_ref().is_some_and(|(entry, _)| entry.size > at_most) {
+            return Err(HostError::TooLarge { path: path.into(), limit: at_most });
+        }
         Ok(found.map(|(entry, content)| (entry, if entry.kind == EntryKind::File { content } else { Vec::new() })))
     }
 

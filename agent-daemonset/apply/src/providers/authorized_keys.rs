@@ -17,6 +17,9 @@ use crate::{
     host::{Access, EntryKind, Host, HostError},
 };
 
+/// How large the file may be, in bytes: its owner can make it as large as they like.
+const LARGEST: u64 = 1 << 20;
+
 /// The file as it is.
 pub(crate) struct Observed {
     /// `None` where the user is not there.
@@ -107,13 +110,18 @@ impl Provider for AuthorizedKeysSpec {
         let path = self.path.clone().unwrap_or_else(|| format!("{folder}/authorized_keys"));
         let in_ssh_folder = path.strip_prefix(&folder).is_some_and(|name| name.rfind('/') == Some(0));
         let missing_folder = (in_ssh_folder && host.entry(&folder)?.is_none()).then_some(folder);
-        let entry = host.entry(&path)?;
+        let (entry, content) = host.read_entry(&path, LARGEST)?.unzip();
         // The user may have put a link there that leads to a file which only root can read, and would get a copy of it.
         if entry.is_some_and(|entry| entry.kind != EntryKind::File) {
             let refusal = format!("{path} is no regular file, and is not followed; remove it");
             return Err(ProviderError::Refused(refusal));
         }
-        let content = host.read_file(&path)?.unwrap_or_default();
+        // The same in another way, where fs.protected_hardlinks is off.
+        if entry.is_some_and(|entry| entry.has_other_names) {
+            let advice = "and what is in it may be another file's; remove it, or make it a copy of its own";
+            return Err(ProviderError::Refused(format!("{path} is a hard link of a file with another name, {advice}")));
+        }
+        let content = content.unwrap_or_default();
         let content = String::from_utf8(content).map_err(|_| {
             ProviderError::Refused(format!("{path} is no text in UTF-8; move it away, and it is written anew"))
         })?;
@@ -154,7 +162,7 @@ impl Provider for AuthorizedKeysSpec {
         let Some(Change { file: File { path, content, .. }, what: _ }) = changes.first() else {
             return Ok(None);
         };
-        let before = host.read_file(path)?;
+        let before = host.read_entry(path, LARGEST)?.map(|(_, content)| content);
         Ok(Some(Contents { path: path.clone(), before, public: false, after: Some(content.clone().into_bytes()) }))
     }
 }

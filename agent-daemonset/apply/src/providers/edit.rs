@@ -14,7 +14,7 @@ use drover_catalog::{Edit, EditSpec, Presence, PropertyEvent};
 use thiserror::Error;
 
 use super::{Contents, Provider, ProviderError, event, event_of, file::is_public, wanted_access};
-use crate::host::{Access, EntryKind, Host};
+use crate::host::{Access, EntryKind, Host, LARGEST_CONFIGURATION};
 
 /// Why a text can not be edited. No content is in it: the lines of an edit may be secrets.
 #[derive(Debug, PartialEq, Eq, Error)]
@@ -146,7 +146,7 @@ impl Provider for EditSpec {
 
     async fn observe(&self, host: &impl Host, _notified: bool) -> Result<Observed, ProviderError> {
         // At once: the owner and the mode of one file with the content of another could give a secret away.
-        Ok(match host.read_entry(&self.path)? {
+        Ok(match host.read_entry(&self.path, LARGEST_CONFIGURATION)? {
             Some((entry, content)) if entry.kind == EntryKind::File => {
                 Observed::File { access: entry.access, content: content.into() }
             }

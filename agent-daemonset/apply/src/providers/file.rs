@@ -11,7 +11,7 @@ use drover_catalog::{FileSpec, PropertyEvent, SensitiveBytes};
 
 use super::{AccessChange, Contents, Provider, ProviderError, event, event_of, wanted_access};
 use crate::{
-    host::{Access, Entry, EntryKind, Host},
+    host::{Access, Entry, EntryKind, Host, LARGEST_CONFIGURATION},
     state::LARGEST_BACKUP,
 };
 
@@ -104,8 +104,9 @@ impl Provider for FileSpec {
         if !may_be_same {
             return Ok(Observed { entry, content: Content::Unread, wanted });
         }
+        let at_most = LARGEST_CONFIGURATION.max(wanted_content.len() as u64);
         // Once more with its entry, which may be another one's by now.
-        Ok(match host.read_entry(&self.path)? {
+        Ok(match host.read_entry(&self.path, at_most)? {
             Some((entry, content)) if entry.kind == EntryKind::File && content == wanted_content => {
                 Observed { entry: Some(entry), content: Content::Same, wanted }
             }
@@ -181,7 +182,7 @@ pub(super) fn replaced_content(host: &impl Host, path: &str) -> Result<Option<(b
     if host.entry(path)?.is_none_or(|entry| entry.kind != EntryKind::File || entry.size > LARGEST_BACKUP) {
         return Ok(None);
     }
-    let found = host.read_entry(path)?.filter(|(entry, _)| entry.kind == EntryKind::File);
+    let found = host.read_entry(path, LARGEST_BACKUP)?.filter(|(entry, _)| entry.kind == EntryKind::File);
     Ok(found.map(|(entry, content)| (is_public(entry.access), content)))
 }
 

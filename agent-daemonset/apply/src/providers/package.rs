@@ -14,6 +14,7 @@ mod rpm;
 
 use std::{cmp::Ordering, fmt, time::Duration};
 
+pub(crate) use apt::run_patiently;
 use drover_catalog::{PackageSpec, PackageState, PropertyEvent};
 
 use super::{Provider, ProviderError, event_of};
@@ -28,6 +29,8 @@ const CHANGE_TIMEOUT: Duration = Duration::from_secs(1800);
 pub(crate) struct Lists {
     /// Whether this run fetched them.
     refreshed: bool,
+    /// Whether this run could not fetch them when they were only old, and goes on with the old ones.
+    stay_old: bool,
     /// Whether nothing may be fetched, since the run only looks.
     look_only: bool,
 }
@@ -35,7 +38,7 @@ pub(crate) struct Lists {
 impl Lists {
     /// Nothing was fetched yet.
     pub(crate) fn of_run(look_only: bool) -> Self {
-        Self { refreshed: false, look_only }
+        Self { look_only, ..Self::default() }
     }
 
     /// Whether they may be fetched now; if so, they count as fetched.
@@ -43,6 +46,17 @@ impl Lists {
         let may = !self.refreshed && !self.look_only;
         self.refreshed |= may;
         may
+    }
+
+    /// The same, where they are not known to lack something, and are only old.
+    fn may_refresh_old(&mut self) -> bool {
+        !self.stay_old && self.may_refresh()
+    }
+
+    /// They could not be fetched when they were only old. Where something is missing in them, that is tried once more: it
+    /// is what explains the failure then.
+    fn note_stay_old(&mut self) {
+        (self.refreshed, self.stay_old) = (false, true);
     }
 }
 
@@ -182,12 +196,42 @@ pub(crate) fn diff(spec: &PackageSpec, observed: &Observed) -> Result<Vec<Change
 }
 
 /// Changes all of them in one transaction; one result for each. When it fails, each is tried by itself: one wrong name
-/// must not keep the others away.
+/// must not keep the others away. What was not there is looked at again afterwards.
 pub(crate) async fn apply(host: &impl Host, due: &[Due<'_>], lists: &mut Lists) -> Vec<Result<(), ProviderError>> {
     let manager = match Manager::of(host) {
         Ok(manager) => manager,
         Err(error) => return due.iter().map(|_| Err(repeated(&error))).collect(),
     };
+    let mut results = change(manager, host, due, lists).await;
+    let is_new = |change: &Change| matches!(change, Change::Install { from: None, .. });
+    let came =
+        due.iter().zip(&mut results).filter(|((_, changes), result)| result.is_ok() && changes.iter().any(is_new));
+    let (names, results_of_new): (Vec<&str>, Vec<_>) = came.map(|((spec, _), result)| (&*spec.package, result)).unzip();
+    if names.is_empty() {
+        return results;
+    }
+    let are_there = manager.are_there(host, &names).await;
+    for (place, (name, result)) in names.iter().zip(results_of_new).enumerate() {
+        *result = match &are_there {
+            Ok(are_there) if are_there.get(place) == Some(&true) => Ok(()),
+            // Managers take any name that a package provides, and would install it again in each run.
+            Ok(_) => Err(ProviderError::Refused(format!(
+                "its transaction succeeded, and there is no package {name}: another package provides that name; \
+                 name that one instead"
+            ))),
+            Err(error) => Err(repeated(error)),
+        };
+    }
+    results
+}
+
+/// See [`apply`].
+async fn change(
+    manager: Manager,
+    host: &impl Host,
+    due: &[Due<'_>],
+    lists: &mut Lists,
+) -> Vec<Result<(), ProviderError>> {
     let together = match manager.transaction(host, due, lists).await {
         Ok(()) => return due.iter().map(|_| Ok(())).collect(),
         Err(failure) => failure,
@@ -240,6 +284,20 @@ impl Manager {
              Red Hat Enterprise Linux or another system with one of them"
                 .to_owned(),
         ))
+    }
+
+    /// Whether packages are installed, each under its own name.
+    async fn are_there(self, host: &impl Host, names: &[&str]) -> Result<Vec<bool>, ProviderError> {
+        match self {
+            Self::Apt => {
+                let database = dpkg::Database::read(host, names).await?;
+                Ok(names.iter().map(|name| database.known(name, false).installed.is_some()).collect())
+            }
+            Self::Dnf => {
+                let installed = rpm::installed(host, names).await?;
+                Ok(names.iter().map(|name| installed.iter().any(|record| record.is(name))).collect())
+            }
+        }
     }
 
     async fn transaction(self, host: &impl Host, due: &[Due<'_>], lists: &mut Lists) -> Result<(), Failure> {

@@ -86,8 +86,11 @@ impl Provider for ServiceSpec {
             _ => {}
         }
         let running = is_running(&unit.active_state);
+        // It may have read what was there before the change; a reload would be refused.
+        let starting_too_early = unit.active_state == "activating" && observed.notified;
         let restart = if self.reload_on_notify { UnitJob::ReloadOrRestart } else { UnitJob::Restart };
         match self.state {
+            Some(ServiceState::Running) | None if starting_too_early => changes.push(run(UnitJob::Restart)),
             // One that starts now has read everything new: a notification asks for nothing more.
             Some(ServiceState::Running) if !running => changes.push(run(UnitJob::Start)),
             Some(ServiceState::Stopped) if !is_stopped(&unit.active_state) => changes.push(run(UnitJob::Stop)),
@@ -193,6 +196,7 @@ mod tests {
         check(&running, &host("failed", "disabled"), "started");
         check(&running, &host("active", "disabled"), "");
         check(&running, &host("reloading", "disabled"), "");
+        check(&running, &host("activating", "disabled"), "started");
         let stopped = spec(Some(ServiceState::Stopped), None);
         check(&stopped, &host("active", "enabled"), "stopped");
         check(&stopped, &host("activating", "enabled"), "stopped");
@@ -212,14 +216,20 @@ mod tests {
         check_notified(&running, &host("active", "enabled"), "restarted");
         check_notified(&running, &host("inactive", "enabled"), "started");
         check_notified(&running, &host("active", "disabled"), "enabled; restarted");
+        check_notified(&running, &host("activating", "enabled"), "restarted");
+        check_notified(&running, &host("reloading", "enabled"), "restarted");
+        check_notified(&running, &host("deactivating", "enabled"), "started");
         let reloading = ServiceSpec { reload_on_notify: true, ..running };
         check_notified(&reloading, &host("active", "enabled"), "reloaded");
+        check_notified(&reloading, &host("activating", "enabled"), "restarted");
         let as_it_is = spec(None, None);
         check_notified(&as_it_is, &host("active", "enabled"), "restarted");
+        check_notified(&as_it_is, &host("activating", "enabled"), "restarted");
         check_notified(&as_it_is, &host("inactive", "enabled"), "");
         let stopped = spec(Some(ServiceState::Stopped), None);
         check_notified(&stopped, &host("inactive", "enabled"), "");
         check_notified(&stopped, &host("active", "enabled"), "stopped");
+        check_notified(&stopped, &host("activating", "enabled"), "stopped");
     }
 
     #[test]

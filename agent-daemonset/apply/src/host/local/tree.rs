@@ -30,6 +30,9 @@ use super::{super::EntryKind, Access, Entry, FileVersion, HostError, failed};
 
 pub(super) use label::parse as parse_label;
 
+/// How much is read of a file that the machine itself writes, in bytes: dpkg's database can have some ten MiB.
+const LARGEST: u64 = 64 << 20;
+
 /// A file system tree, seen from its root folder.
 #[derive(Debug)]
 pub(crate) struct Tree {
@@ -68,7 +71,7 @@ impl Tree {
     }
 
     /// See [`Host::read_entry`](super::Host::read_entry).
-    pub(crate) fn read_entry(&self, path: &str) -> Result<Option<(Entry, Vec<u8>)>, HostError> {
+    pub(crate) fn read_entry(&self, path: &str, at_most: u64) -> Result<Option<(Entry, Vec<u8>)>, HostError> {
         let opened = self.parent(path).and_then(|(parent, name)| {
             // What is no file must not be opened: a tape rewinds. If one comes now, it does not block at least.
             let found = entry(&stat(&parent, name)?);
@@ -81,14 +84,16 @@ impl Tree {
         });
         Ok(match if_there(opened).map_err(refused("read", path))? {
             None => None,
-            Some((found, Some(fd))) if found.kind == EntryKind::File => Some((found, read_all(File::from(fd), path)?)),
+            Some((found, Some(fd))) if found.kind == EntryKind::File => {
+                Some((found, read_all(File::from(fd), path, at_most)?))
+            }
             Some((found, _)) => Some((found, Vec::new())),
         })
     }
 
     /// See [`Host::read_file`](super::Host::read_file).
     pub(crate) fn read_file(&self, path: &str) -> Result<Option<Vec<u8>>, HostError> {
-        self.open_file(path)?.map(|file| read_all(file, path)).transpose()
+        self.open_file(path)?.map(|file| read_all(file, path, LARGEST)).transpose()
     }
 
     /// A regular file, for reading. `None` where nothing is.
@@ -307,9 +312,19 @@ impl Tree {
     }
 }
 
-fn read_all(mut file: File, path: &str) -> Result<Vec<u8>, HostError> {
+/// All of a file, unless it has more than so many bytes: a user can make a file of any size that takes no room on disk.
+fn read_all(file: File, path: &str, at_most: u64) -> Result<Vec<u8>, HostError> {
+    let failed = |source| HostError::Path { action: "read", path: path.into(), source };
+    // The kernel's own files have a size of 0.
+    let size = file.metadata().map_err(failed)?.len();
     let mut content = Vec::new();
-    file.read_to_end(&mut content).map_err(|source| HostError::Path { action: "read", path: path.into(), source })?;
+    if size <= at_most {
+        content.reserve(usize::try_from(size).unwrap_or_default());
+        file.take(at_most.saturating_add(1)).read_to_end(&mut content).map_err(failed)?;
+    }
+    if size > at_most || content.len() as u64 > at_most {
+        return Err(HostError::TooLarge { path: path.into(), limit: at_most });
+    }
     Ok(content)
 }
 
@@ -333,6 +348,7 @@ fn entry(stat: &Stat) -> Entry {
         kind,
         access: Access { mode: stat.st_mode & 0o7777, user: stat.st_uid, group: stat.st_gid },
         size: u64::try_from(stat.st_size).unwrap_or(0),
+        has_other_names: kind == EntryKind::File && stat.st_nlink > 1,
     }
 }
 

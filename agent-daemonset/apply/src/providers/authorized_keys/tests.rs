@@ -103,6 +103,25 @@ fn a_link_of_the_users_is_not_followed() {
 }
 
 #[test]
+fn a_hard_link_of_the_users_is_not_copied() {
+    let linked = host(&["root:$6$salt$hash:1::::::"]).other_name(FILE);
+    let why = "is a hard link of a file with another name, and what is in it may be another file's; \
+               remove it, or make it a copy of its own";
+    for state in [Presence::Present, Presence::Absent] {
+        check(&spec(state, &[&key('a', "a")], false), &linked, &format!("refused: {FILE} {why}"));
+    }
+}
+
+#[test]
+fn a_file_that_is_too_large_is_not_read() {
+    let wanted = spec(Presence::Present, &[&key('a', "a")], false);
+    let with = |bytes| machine().directory("/home/anna/.ssh", ANNAS).file(FILE, &"\n".repeat(bytes), ANNAS);
+    check(&wanted, &with(1 << 20), "key added: ssh-ed25519 a");
+    let refusal = "is larger than 1 MiB, which no configuration file is; see what it is, and move it away";
+    check(&wanted, &with((1 << 20) + 1), &format!("refused: {FILE} {refusal}"));
+}
+
+#[test]
 fn what_cannot_be_meant_is_refused_without_being_shown() {
     let advice = "write it as in a .pub file: type, base64, comment, and options before them";
     let private = spec(Presence::Present, &[&key('a', "a"), "-----BEGIN OPENSSH PRIVATE KEY-----"], false);

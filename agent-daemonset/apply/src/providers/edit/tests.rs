@@ -169,7 +169,7 @@ fn refuses_what_is_no_text_in_a_file() {
 fn the_files_owner_and_mode_stay_and_a_new_one_has_its_own() {
     let host = MemoryHost::new().file("/etc/sshd", "a\nPort 22\n", OURS);
     apply(&port(true), &host).unwrap();
-    let (entry, content) = host.read_entry("/etc/sshd").unwrap().unwrap();
+    let (entry, content) = host.read_entry("/etc/sshd", 1000).unwrap().unwrap();
     assert_eq!((entry.access, content.as_slice()), (OURS, &b"a\nPort hunter2\n"[..]));
     assert_eq!(host.log(), "write /etc/sshd");
     let host = MemoryHost::new();

@@ -1,17 +1,25 @@
 //! Transactions of apt-get; see apt-get(8), apt-mark(8) and apt-cache(8).
 
-use std::{cmp::Ordering, collections::BTreeMap, time::SystemTime};
+use std::{
+    cmp::Ordering,
+    collections::BTreeMap,
+    time::{Duration, SystemTime},
+};
 
 use drover_catalog::{PackageSpec, PackageState, Sensitive};
+use tokio::time::{Instant, sleep};
+use tracing::warn;
 
 use super::{
     CHANGE_TIMEOUT, Due, Failure, Lists, Observed, Plan, ProviderError, QUERY_TIMEOUT, command, dpkg, failed, must,
 };
-use crate::host::{Access, Command, CommandOutput, Host};
+use crate::host::{Access, Command, CommandOutput, Host, HostError};
 
 pub(super) const PROGRAM: &str = "/usr/bin/apt-get";
 /// How long to wait for the lock of another apt or dpkg, in seconds.
 const LOCK_SECONDS: u32 = 120;
+/// How long to wait before the next try where apt itself does not wait for a lock.
+const LOCK_PAUSE: Duration = Duration::from_secs(5);
 /// How old the lists may be when somebody asks for the latest, in seconds.
 const LISTS_AGE: u64 = 24 * 60 * 60;
 /// When we fetched the lists, in seconds since 1970. apt itself keeps no such time: what did not change at the
@@ -58,8 +66,12 @@ async fn candidates(
     if packages.is_empty() {
         return Ok(BTreeMap::new());
     }
-    if lists_are_old(host)? && lists.may_refresh() {
-        refresh(host).await?;
+    if lists_are_old(host)?
+        && lists.may_refresh_old()
+        && let Err(Failure { error, .. }) = refresh(host).await
+    {
+        warn!(%error, "could not refresh the lists of packages, and goes on with the old ones");
+        lists.note_stay_old();
     }
     let policy = command(["apt-cache", "policy"].into_iter().chain(packages.iter().copied()), QUERY_TIMEOUT);
     let output = must(host, &policy).await?;
@@ -93,10 +105,31 @@ fn lists_are_old(host: &impl Host) -> Result<bool, ProviderError> {
     Ok(fetched.and_then(|fetched| now().checked_sub(fetched)).is_none_or(|age| age > LISTS_AGE))
 }
 
-async fn refresh(host: &impl Host) -> Result<(), ProviderError> {
-    must(host, &apt_get(["update"])).await?;
+async fn refresh(host: &impl Host) -> Result<(), Failure> {
+    let update = apt_get(["update"]);
+    let output = run_patiently(host, &update).await.map_err(ProviderError::from)?;
+    if !output.success() {
+        return Err(explained(&update, &output));
+    }
     let access = Access { mode: 0o644, user: 0, group: 0 };
-    Ok(host.write_file(LISTS_STAMP, format!("{}\n", now()).as_bytes(), access, None).await?)
+    let stamp = format!("{}\n", now());
+    Ok(host.write_file(LISTS_STAMP, stamp.as_bytes(), access, None).await.map_err(ProviderError::from)?)
+}
+
+/// Runs a command, and again for as long as it is an apt-get that finds the lists locked: for that lock, which the timers
+/// of `apt-daily` hold while they download, `DPkg::Lock::Timeout` makes it wait no moment.
+pub(crate) async fn run_patiently(host: &impl Host, command: &Command) -> Result<CommandOutput, HostError> {
+    let until = Instant::now() + Duration::from_secs(LOCK_SECONDS.into());
+    loop {
+        let output = host.run(command).await?;
+        let is_locked = command.program() == "apt-get"
+            && !output.success()
+            && String::from_utf8_lossy(&output.stderr).contains("Could not get lock");
+        if !is_locked || Instant::now() >= until {
+            return Ok(output);
+        }
+        sleep(LOCK_PAUSE).await;
+    }
 }
 
 /// See [`super::apply`].

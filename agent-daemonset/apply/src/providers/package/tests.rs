@@ -117,6 +117,51 @@ fn old_lists_are_refreshed_once_and_not_by_a_run_that_only_looks() {
     assert_eq!(refreshed(&old, &mut Lists::of_run(false)), 0);
 }
 
+const LISTS_LOCKED: &str = "E: Could not get lock /var/lib/apt/lists/lock. It is held by process 7 (apt-get)\n\
+                            E: Unable to lock directory /var/lib/apt/lists/";
+
+#[tokio::test(start_paused = true)]
+async fn whoever_refreshes_the_lists_is_waited_for() {
+    // How often they are locked; how long that takes, in seconds; how often apt-get runs.
+    for (locked, seconds, runs) in [(0, 0, 1), (1, 5, 2), (24, 120, 25), (25, 120, 25)] {
+        let host =
+            (0..locked).fold(with_jq(INSTALLED, "1.7"), |host, _| host.command_first("apt-get", 100, LISTS_LOCKED));
+        let began = tokio::time::Instant::now();
+        // For ever is no reason to fail: the lists are there, and only old.
+        observe(&host, &[&jq(PackageState::Latest, None)], &mut Lists::of_run(false)).await.unwrap();
+        assert_eq!((began.elapsed().as_secs(), host.count("run apt-get")), (seconds, runs), "{locked}");
+        assert_eq!(host.count("write /var/lib/apt/drover-refreshed"), usize::from(locked < 25), "{locked}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_keeps_the_lists_locked_explains_an_unknown_package() {
+    let install = [Change::Install { from: None, version: None, downgrade: false, held: false }];
+    let unknown = debian(&[]).command_first("apt-get", 100, "E: Unable to locate package one");
+    let host = unknown.command("apt-get", 100, "", LISTS_LOCKED);
+    let (one, other) = (named("one"), named("other"));
+    let results = apply(&host, &[(&one, &install), (&other, &install)], &mut Lists::of_run(false)).await;
+    let said: Vec<String> = results.into_iter().map(|result| result.unwrap_err().to_string()).collect();
+    let why = "process 7 (apt-get) holds /var/lib/apt/lists/lock, for more than 120 s; \
+               the next run tries again, or end that process if it hangs";
+    assert_eq!(said, [why, why]);
+}
+
+#[test]
+fn lists_that_stay_old_are_no_reason_to_fail() {
+    let offering = "jq:\n  Installed: 1.7\n  Candidate: 1.7\n";
+    let host = with_jq(INSTALLED, "1.7").command("apt-get", 100, "", "E: no").command("apt-cache", 0, offering, "");
+    let mut lists = Lists::of_run(false);
+    let latest = jq(PackageState::Latest, None);
+    for runs in [1, 1] {
+        let observed = block_on(observe(&host, &[&latest], &mut lists)).unwrap();
+        assert_eq!(diff(&latest, &observed[0]).unwrap(), []);
+        assert_eq!(host.count("run apt-get"), runs, "tried once in a run");
+    }
+    // What they do not have is a reason to try again, once.
+    assert!(lists.may_refresh() && !lists.may_refresh());
+}
+
 #[test]
 fn a_run_that_finds_all_in_order_starts_no_process() {
     let host = debian(&[("jq", INSTALLED, "1.7"), ("nano", INSTALLED, "7")]);
@@ -178,6 +223,27 @@ fn what_fails_together_is_tried_one_by_one() {
     let results = block_on(apply(&host, &due, &mut Lists::default()));
     assert!(results.iter().all(|result| result.as_ref().unwrap_err().to_string().contains("process 7 (apt)")));
     assert_eq!(host.count("run apt-get"), 1, "{}", host.log());
+}
+
+#[test]
+fn a_name_that_another_package_provides_is_refused() {
+    let install = |from: Option<&str>| {
+        [Change::Install { from: from.map(str::to_owned), version: None, downgrade: false, held: false }]
+    };
+    let (vim, jq) = (named("vim"), named("jq"));
+    let refusal = "its transaction succeeded, and there is no package vim: another package provides that name; \
+                   name that one instead";
+    // What is there after the transaction.
+    let there = "drover vim-enhanced x86_64 2 9.1 1.fc44\ndrover jq x86_64 0 1.7 1.fc44\n";
+    for host in [fedora(there), debian(&[("vim-nox", INSTALLED, "9.1"), ("jq", INSTALLED, "1.7")])] {
+        for (from, expected) in [(None, [refusal, ""]), (Some("9.0"), ["", ""])] {
+            let due: [Due<'_>; 2] = [(&vim, &install(from)), (&jq, &install(None))];
+            let results = block_on(apply(&host, &due, &mut Lists::default()));
+            let said =
+                results.into_iter().map(|result| result.err().map(|error| error.to_string()).unwrap_or_default());
+            assert_eq!(said.collect::<Vec<_>>(), expected);
+        }
+    }
 }
 
 #[test]

@@ -54,14 +54,16 @@ pub(super) fn change(
     hash: Option<&Sensitive>,
     locked: Option<bool>,
 ) -> Result<Option<Change>, ProviderError> {
-    let locked = locked.unwrap_or(found.is_locked());
     if let Some(hash) = hash {
         let hash = checked(hash)?;
         if hash != found.hash() {
+            // The lock of an account that never had a password is useradd's, and nobody's wish.
+            let locked = locked.unwrap_or(found.is_locked() && !matches!(found.hash(), "" | "*"));
             // Both at once: a locked account is at no moment open.
             return Ok(Some(Change::Password(field(hash, locked))));
         }
     }
+    let locked = locked.unwrap_or(found.is_locked());
     if locked == found.is_locked() {
         return Ok(None);
     }
@@ -129,6 +131,13 @@ mod tests {
             (&locked_old, Some(NEW), None, "password set !$6$salt$new"),
             (&locked_old, Some(NEW), Some(false), "password set $6$salt$new"),
             (&locked_old, None, Some(false), "password unlocked"),
+            // As useradd leaves it, where chpasswd did not run any more: it never had a password.
+            ("!", None, None, ""),
+            ("!", Some(NEW), None, "password set $6$salt$new"),
+            ("!!", Some(NEW), None, "password set $6$salt$new"),
+            ("*", Some(NEW), None, "password set $6$salt$new"),
+            ("!*", Some(NEW), None, "password set $6$salt$new"),
+            ("!", Some(NEW), Some(true), "password set !$6$salt$new"),
             ("!", None, Some(true), ""),
             ("!!", Some(NEW), Some(false), "password set $6$salt$new"),
             ("!", None, Some(false), "refused"),

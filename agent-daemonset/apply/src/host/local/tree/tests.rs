@@ -83,12 +83,52 @@ fn an_entry_and_its_content_are_of_one_file() {
     let (root, tree) = tree();
     fs::write(root.path().join("etc/motd"), "moo").unwrap();
     symlink("motd", root.path().join("etc/link")).unwrap();
-    let read = |path| tree.read_entry(path).unwrap().map(|(entry, content)| (entry.kind, content));
+    let read = |path| tree.read_entry(path, 3).unwrap().map(|(entry, content)| (entry.kind, content));
     assert_eq!(read("/etc/motd"), Some((EntryKind::File, b"moo".to_vec())));
     assert_eq!(read("/etc/link"), Some((EntryKind::SymbolicLink, Vec::new())));
     assert_eq!(read("/etc"), Some((EntryKind::Directory, Vec::new())));
     assert_eq!(read("/etc/none"), None);
     assert_eq!(read("/none/none"), None);
+}
+
+#[test]
+fn a_hard_link_is_told_from_a_file_of_its_own() {
+    let (root, tree) = tree();
+    fs::write(root.path().join("etc/shadow"), "secret").unwrap();
+    let shared = |path| tree.read_entry(path, 100).unwrap().unwrap().0.has_other_names;
+    assert!(!shared("/etc/shadow"));
+    fs::hard_link(root.path().join("etc/shadow"), root.path().join("etc/link")).unwrap();
+    assert!(shared("/etc/shadow") && shared("/etc/link"));
+    // A directory has a link of its own inside.
+    assert!(!shared("/etc"));
+}
+
+#[test]
+fn a_file_without_end_is_not_read() {
+    let (root, tree) = tree();
+    let large = |name: &str, bytes: u64| {
+        fs::File::create(root.path().join("etc").join(name)).unwrap().set_len(bytes).unwrap();
+    };
+    large("fits", 16 << 20);
+    large("above", (16 << 20) + 1);
+    large("status", 64 << 20);
+    large("endless", 64 << 30);
+    let read = |path| match tree.read_entry(path, 16 << 20) {
+        Ok(found) => found.map_or("none".to_owned(), |(_, content)| content.len().to_string()),
+        Err(error) => error.to_string(),
+    };
+    let refused = |path: &str, limit: u32| {
+        format!("{path} is larger than {limit} MiB, which no configuration file is; see what it is, and move it away")
+    };
+    assert_eq!(read("/etc/fits"), (16 << 20).to_string());
+    assert_eq!(read("/etc/above"), refused("/etc/above", 16));
+    assert_eq!(read("/etc/endless"), refused("/etc/endless", 16));
+    assert_eq!(tree.read_file("/etc/status").unwrap().unwrap().len(), 64 << 20);
+    assert_eq!(tree.read_file("/etc/endless").unwrap_err().to_string(), refused("/etc/endless", 64));
+    // What says that it has no size, and does not end.
+    let own = Tree::open(Path::new("/")).unwrap();
+    let mountinfo = own.read_entry("/proc/self/mountinfo", 1);
+    assert!(matches!(mountinfo, Err(HostError::TooLarge { limit: 1, .. })), "{mountinfo:?}");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::{
 };
 
 use rustix::{
-    fs::{AtFlags, Gid, Mode, OFlags, ResolveFlags, Uid},
+    fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Uid},
     io::Errno,
 };
 
@@ -65,8 +65,7 @@ impl Folder {
     pub(super) fn symlink(&mut self, inside: &Inside, target: &str) -> io::Result<()> {
         self.clear()?;
         rustix::fs::symlinkat(target, &self.root, &self.temporary)?;
-        let owner = (Some(Uid::from_raw(self.user)), Some(Gid::from_raw(self.group)));
-        rustix::fs::chownat(&self.root, &self.temporary, owner.0, owner.1, AtFlags::SYMLINK_NOFOLLOW)?;
+        own_link(self.root.as_fd(), &self.temporary, self.user, self.group)?;
         self.place(inside)
     }
 
@@ -201,6 +200,19 @@ fn make(parent: BorrowedFd<'_>, name: &str, mode: u32, user: u32, group: u32) ->
         Err(Errno::EXIST) => beneath(parent, name).map(drop).map_err(explain),
         Err(errno) => Err(errno.into()),
     }
+}
+
+/// Gives a new symbolic link to its owner. Its name is no secret: who may write to the folder can have put another file
+/// of that name there, which then stays whose it is.
+pub(super) fn own_link(folder: BorrowedFd<'_>, name: &str, user: u32, group: u32) -> io::Result<()> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let link = rustix::fs::openat(folder, name, flags, Mode::empty())?;
+    let stat = rustix::fs::fstat(&link)?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::Symlink || stat.st_nlink != 1 {
+        return Err(io::Error::other("somebody puts other files in the place of what is unpacked"));
+    }
+    let (user, group) = (Some(Uid::from_raw(user)), Some(Gid::from_raw(group)));
+    Ok(rustix::fs::chownat(link, "", user, group, AtFlags::EMPTY_PATH)?)
 }
 
 fn own(fd: impl std::os::fd::AsFd, mode: u32, user: u32, group: u32) -> io::Result<()> {

@@ -1,6 +1,7 @@
 use std::{
     fs,
     io::Write as _,
+    os::fd::AsFd as _,
     os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink},
     path::Path,
 };
@@ -307,4 +308,24 @@ fn a_changed_archive_is_not_unpacked() {
     let said = unpack(&Digest::of(b"")).unwrap_err().to_string();
     assert_eq!(said, "could not unpack /a.tar: somebody has changed it since it was fetched");
     assert_eq!(unpack(&Digest::of(&tar_of(&TOOL))).unwrap().len(), 4);
+}
+
+#[test]
+fn only_a_new_link_is_given_away() {
+    let place = Place::new();
+    let folder = place.folder();
+    symlink("target", folder.join("new")).unwrap();
+    fs::write(folder.join("file"), "").unwrap();
+    symlink("target", folder.join("old")).unwrap();
+    fs::hard_link(folder.join("old"), folder.join("again")).unwrap();
+    let root = File::open(&folder).unwrap();
+    // Root can give to somebody else, all others to themselves.
+    let me = rustix::process::geteuid().as_raw();
+    let (user, group) = if me == 0 { (7, 7) } else { (me, rustix::process::getegid().as_raw()) };
+    for (name, given) in [("new", true), ("file", false), ("old", false), ("again", false), ("none", false)] {
+        let result = folder::own_link(root.as_fd(), name, user, group);
+        assert_eq!(result.is_ok(), given, "{name}: {result:?}");
+        let owner = fs::symlink_metadata(folder.join(name)).map_or(me, |found| found.uid());
+        assert_eq!(owner, if given { user } else { me }, "{name}");
+    }
 }
