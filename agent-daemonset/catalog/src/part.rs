@@ -397,7 +397,8 @@ pub struct ModuleSpec {
     pub loaded: bool,
 }
 
-/// A file system, in the running machine. What is mounted at boot is an [`Edit::Entry`] of `/etc/fstab`.
+/// A file system, in the running machine. What is mounted at boot is an [`Edit::Entry`] of `/etc/fstab`, which comes after
+/// this: a line for what can not be mounted would stop the next boot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MountSpec {
     /// Where: absolute, without `.` and `..`. The directory must be there.

@@ -12,7 +12,7 @@ use drover_catalog::{Presence, PropertyEvent, SwapSpec};
 
 use super::{
     Provider, ProviderError, event_of,
-    kernel_tables::{device_node, is_in_fstab, runs_systemd, swaps},
+    kernel_tables::{device_node, line_of_fstab, runs_systemd, swaps},
     run_tool, unit_name,
 };
 use crate::host::{Access, Command, Entry, EntryKind, Host, UnitJob};
@@ -107,7 +107,7 @@ impl Provider for SwapSpec {
         let is_area = is_file && (active || has_signature(host, &self.path).await?);
         let by = if !runs_systemd(host)? {
             By::Tools
-        } else if is_in_fstab(host, 0, &self.path)? {
+        } else if line_of_fstab(host, 0, &self.path)?.is_some() {
             By::Fstab
         } else {
             By::TransientUnit

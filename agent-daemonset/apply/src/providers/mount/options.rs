@@ -38,6 +38,13 @@ const OPPOSITES: [(&str, &str); 9] = [
     ("symfollow", "nosymfollow"),
 ];
 
+/// The options as one argument of mount(8), without those that are only about when to mount: systemd leaves them out too,
+/// as not all helpers know them.
+pub(super) fn for_the_tool(options: &[String]) -> String {
+    let when = |option: &&str| matches!(*option, "auto" | "noauto" | "nofail");
+    options.iter().flat_map(|list| list.split(',')).filter(|option| !when(option)).collect::<Vec<_>>().join(",")
+}
+
 /// The wanted options that are not in force.
 pub(super) fn missing<'a>(wanted: &'a [String], shown: &[String]) -> Vec<&'a str> {
     let differs = |option: &&str| !is_in_force(option, shown);

@@ -107,10 +107,9 @@ pub(super) fn mount(spec: &Mount, scope: &mut Scope<'_>) -> Result<Made, Compile
     let joined = if options.is_empty() { "defaults".to_owned() } else { options.join(",") };
     let pass = positive(*pass, 0);
     let line = format!("{} {} {fstype} {joined} 0 {pass}", escaped(device), escaped(&path));
-    let mut parts = vec![fstab(Presence::Present, line)];
-    if ensure == MountEnsure::Mounted {
-        parts.push(live(true, device, fstype));
-    }
+    // Mounted first: a line for what can not be mounted would stop the next boot.
+    let live = (ensure == MountEnsure::Mounted).then(|| live(true, device, fstype));
+    let parts: Vec<Part> = live.into_iter().chain([fstab(Presence::Present, line)]).collect();
     Ok(Made::from(parts).then(Finish::ReadUnitFiles))
 }
 

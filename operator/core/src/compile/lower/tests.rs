@@ -786,8 +786,8 @@ fn the_kernel() {
             json!({"path": "/mnt", "device": "x", "fstype": "tmpfs", "options": ["a b"]}),
         ],
         &expect![[r#"
-            edit {"edit":{"edit":"entry","field":1,"key":"/srv/my\\040data","line":"LABEL=my\\040data /srv/my\\040data ext4 noatime,nofail 0 2","state":"Present"},"path":"/etc/fstab"}
             mount {"device":"LABEL=my data","fstype":"ext4","mounted":true,"options":["noatime","nofail"],"path":"/srv/my data"}
+            edit {"edit":{"edit":"entry","field":1,"key":"/srv/my\\040data","line":"LABEL=my\\040data /srv/my\\040data ext4 noatime,nofail 0 2","state":"Present"},"path":"/etc/fstab"}
             then {"finish":"readUnitFiles"}
             edit {"edit":{"edit":"entry","field":1,"key":"/mnt","line":"tmpfs /mnt tmpfs defaults 0 0","state":"Present"},"path":"/etc/fstab"}
             then {"finish":"readUnitFiles"}
