@@ -194,9 +194,15 @@ async fn create(host: &impl Host, path: &str, mib: u64) -> Result<(), ProviderEr
 
 async fn fill(host: &impl Host, path: &str, new: &str, mib: u64) -> Result<(), ProviderError> {
     let length = (mib * MIB).to_string();
-    let allocated = run_tool(host, &Command::new(["fallocate", "-l", &length, new], TIMEOUT)).await;
-    // Not every file system can; zeros it can.
-    if allocated.is_err() {
+    let fallocate = Command::new(["fallocate", "-l", &length, new], TIMEOUT);
+    let allocated = host.run(&fallocate).await?;
+    if !allocated.success() {
+        let failure = allocated.failure();
+        // Not every file system can; zeros it can. Where it failed for another reason, such as a lack of room, zeros would
+        // only fill the disk.
+        if !failure.contains("not supported") {
+            return Err(ProviderError::Command { program: fallocate.program().to_owned(), failure });
+        }
         let (output, count) = (format!("of={new}"), format!("count={mib}"));
         let argv = ["dd", "if=/dev/zero", &output, "bs=1048576", &count, "conv=fsync"];
         run_tool(host, &Command::new(argv, TIMEOUT)).await?;

@@ -49,7 +49,8 @@ fn a_new_file_is_made_beside_its_place_and_switched_on() {
 
 #[test]
 fn a_file_system_that_cannot_allocate_gets_zeros() {
-    let host = host("").command("fallocate", 1, "", "Operation not supported");
+    let why = "fallocate: fallocate failed: Operation not supported";
+    let host = host("").command("fallocate", 1, "", why);
     let dd = "dd if=/dev/zero of=/swap-file.drover-new bs=1048576 count=1 conv=fsync";
     let ran = [MAKES[0], dd, MAKES[1], MAKES[2], "swapon /swap-file"];
     does(&spec(Some(1)), &host, "created with 1 MiB; switched on", &ran);
@@ -57,10 +58,15 @@ fn a_file_system_that_cannot_allocate_gets_zeros() {
 
 #[test]
 fn what_could_not_be_made_leaves_nothing_behind() {
-    let host = host("").command("mkswap", 1, "", "no space");
-    let error = apply(&spec(Some(1)), &host).unwrap_err().to_string();
-    assert_eq!(error, "mkswap exited with 1: no space");
-    assert_eq!(host.entry("/swap-file.drover-new").unwrap(), None);
+    let full = "fallocate: fallocate failed: No space left on device";
+    let large = "fallocate: fallocate failed: File too large";
+    for (program, code, says) in [("mkswap", 1, "no space"), ("fallocate", 1, full), ("fallocate", 1, large)] {
+        let host = host("").command(program, code, "", says);
+        let error = apply(&spec(Some(1)), &host).unwrap_err().to_string();
+        assert_eq!(error, format!("{program} exited with {code}: {says}"));
+        assert_eq!(host.entry("/swap-file.drover-new").unwrap(), None);
+        assert!(host.ran().iter().all(|line| !line.starts_with("dd ")), "{says}");
+    }
 }
 
 #[test]
