@@ -154,13 +154,8 @@ impl Provider for SwapSpec {
         let path = self.path.as_str();
         for change in changes {
             match change {
-                Change::Create { mib } => create(host, path, *mib).await?,
-                Change::Resize { from: _, to, active } => {
-                    if *active {
-                        run_tool(host, &Command::new(["swapoff", path], TIMEOUT)).await?;
-                    }
-                    create(host, path, to / MIB).await?;
-                }
+                Change::Create { mib } => create(host, path, *mib, false).await?,
+                Change::Resize { from: _, to, active } => create(host, path, to / MIB, *active).await?,
                 Change::Access { mode: _ } => {
                     run_tool(host, &Command::new(["chown", "0:0", path], TIMEOUT)).await?;
                     run_tool(host, &Command::new(["chmod", "0600", path], TIMEOUT)).await?;
@@ -180,11 +175,20 @@ async fn has_signature(host: &impl Host, path: &str) -> Result<bool, ProviderErr
     Ok(String::from_utf8_lossy(&output.stdout).contains("TYPE=\"swap\""))
 }
 
-async fn create(host: &impl Host, path: &str, mib: u64) -> Result<(), ProviderError> {
+/// Makes a swap file beside its place, and moves it there. An active one in its place is switched off for that only when the
+/// new one is whole: what goes wrong before leaves the machine its swap.
+async fn create(host: &impl Host, path: &str, mib: u64, active: bool) -> Result<(), ProviderError> {
     let new = format!("{path}.drover-new");
     // Closed to others before anything is in it.
     host.write_file(&new, b"", ACCESS, None).await?;
-    let made = fill(host, path, &new, mib).await;
+    let made = async {
+        fill(host, &new, mib).await?;
+        if active {
+            run_tool(host, &Command::new(["swapoff", path], TIMEOUT)).await?;
+        }
+        run_tool(host, &Command::new(["mv", "-f", &new, path], TIMEOUT)).await
+    };
+    let made = made.await;
     if made.is_err() {
         // What went wrong matters more; the next run replaces it anyway.
         let _ = host.remove_file(&new);
@@ -192,7 +196,7 @@ async fn create(host: &impl Host, path: &str, mib: u64) -> Result<(), ProviderEr
     made
 }
 
-async fn fill(host: &impl Host, path: &str, new: &str, mib: u64) -> Result<(), ProviderError> {
+async fn fill(host: &impl Host, new: &str, mib: u64) -> Result<(), ProviderError> {
     let length = (mib * MIB).to_string();
     let fallocate = Command::new(["fallocate", "-l", &length, new], TIMEOUT);
     let allocated = host.run(&fallocate).await?;
@@ -207,8 +211,7 @@ async fn fill(host: &impl Host, path: &str, new: &str, mib: u64) -> Result<(), P
         let argv = ["dd", "if=/dev/zero", &output, "bs=1048576", &count, "conv=fsync"];
         run_tool(host, &Command::new(argv, TIMEOUT)).await?;
     }
-    run_tool(host, &Command::new(["mkswap", new], TIMEOUT)).await?;
-    run_tool(host, &Command::new(["mv", "-f", new, path], TIMEOUT)).await
+    run_tool(host, &Command::new(["mkswap", new], TIMEOUT)).await
 }
 
 async fn switch_on(host: &impl Host, path: &str, by: By) -> Result<(), ProviderError> {

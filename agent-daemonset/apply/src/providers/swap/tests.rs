@@ -88,12 +88,26 @@ fn size_and_mode_are_as_they_must_be() {
     let grown = MAKES.map(|line| line.replace("1048576", "2097152"));
     let grown: Vec<&str> = grown.iter().map(String::as_str).collect();
     let words = "size 1 -> 2 MiB; switched on";
-    let ran = [&["swapoff /swap-file"][..], &grown, &["swapon /swap-file"]].concat();
+    let ran = [grown[0], grown[1], "swapoff /swap-file", grown[2], "swapon /swap-file"];
     does(&spec(Some(2)), &with_file(active, ACCESS), words, &ran);
-    does(&spec(Some(2)), &area(with_file("", ACCESS)), words, &ran[1..]);
+    does(&spec(Some(2)), &area(with_file("", ACCESS)), words, &[&grown[..], &["swapon /swap-file"]].concat());
     let open = with_file(active, Access { mode: 0o644, ..ACCESS });
     let ran = ["chown 0:0 /swap-file", "chmod 0600 /swap-file"];
     does(&spec(Some(1)), &open, "mode 0644 -> 0600", &ran);
+}
+
+#[test]
+fn a_resize_that_goes_wrong_leaves_the_machine_its_swap() {
+    for (program, off) in [("fallocate", false), ("mkswap", false), ("swapoff", true)] {
+        let host = with_file("/swap-file file 1020 0 -2\n", ACCESS).command(program, 1, "", "no space");
+        let error = apply(&spec(Some(2)), &host).unwrap_err().to_string();
+        assert_eq!(error, format!("{program} exited with 1: no space"));
+        let ran = host.ran();
+        assert_eq!(ran.iter().any(|line| line == "swapoff /swap-file"), off, "{ran:?}");
+        assert!(ran.iter().all(|line| !line.starts_with("mv ")), "{ran:?}");
+        assert_eq!(host.entry("/swap-file").unwrap().unwrap().size, MIB);
+        assert_eq!(host.entry("/swap-file.drover-new").unwrap(), None);
+    }
 }
 
 #[test]
