@@ -20,7 +20,7 @@ use super::{
     kernel_tables::{Mount, device_node, line_of_fstab, mounts, runs_systemd},
     run_tool, unit_name,
 };
-use crate::host::{Command, Host, UnitJob};
+use crate::host::{Command, Host, HostError, UnitJob};
 
 /// How long a tool may take; a file system may be checked first, and a server may be slow.
 const TIMEOUT: Duration = Duration::from_secs(300);
@@ -99,6 +99,7 @@ impl Provider for MountSpec {
             Some(mount) => {
                 let (found, wanted) = (device_node(host, &mount.source)?, device_node(host, &self.device)?);
                 found.trim_end_matches('/') == wanted.trim_end_matches('/')
+                    || backing_file(host, &found)?.is_some_and(|file| file == wanted)
             }
         };
         let by = if !runs_systemd(host)? {
@@ -229,6 +230,14 @@ fn source_of_bind<'a>(table: &'a [Mount], path: &str) -> Option<(&'a str, String
     Some((&mount.device, if root.is_empty() { "/".to_owned() } else { root }))
 }
 
+/// The file behind a loop device: mount(8) makes one for a file that is given as a device.
+fn backing_file(host: &impl Host, device: &str) -> Result<Option<String>, HostError> {
+    let number = device.strip_prefix("/dev/loop").filter(|rest| rest.parse::<u32>().is_ok());
+    let Some(number) = number else { return Ok(None) };
+    let file = host.read_file(&format!("/sys/block/loop{number}/loop/backing_file"))?;
+    Ok(file.map(|file| String::from_utf8_lossy(&file).trim_end_matches('\n').to_owned()))
+}
+
 /// Whether the kernel's word for a type is what was asked for.
 fn same_type(wanted: &str, found: &str) -> bool {
     match wanted {
@@ -236,6 +245,7 @@ fn same_type(wanted: &str, found: &str) -> bool {
         "" | "none" | "auto" => true,
         "nfs" => matches!(found, "nfs" | "nfs4"),
         "ntfs" | "ntfs-3g" => matches!(found, "ntfs" | "ntfs3" | "fuseblk"),
-        other => other == found,
+        // A file system in user space goes by its own name, by that in fstab at least.
+        other => other == found || found.strip_prefix("fuse.") == Some(other),
     }
 }

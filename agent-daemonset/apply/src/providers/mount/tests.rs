@@ -107,6 +107,44 @@ fn what_is_mounted_so_is_left_alone() {
 }
 
 #[test]
+fn a_file_is_known_by_its_loop_device() {
+    let image = MountSpec { device: "/srv/a b.iso".into(), fstype: "iso9660".into(), ..with(&["loop", "ro"]) };
+    let host = |source: &str, file: &str| {
+        host(&[&format!("36 1 7:0 / /mnt/my-disk ro,relatime - iso9660 {source} ro")]).file(
+            "/sys/block/loop7/loop/backing_file",
+            file,
+            ROOT,
+        )
+    };
+    for (source, file, change) in [
+        ("/dev/loop7", "/srv/a b.iso\n", ""),
+        ("/dev/loop7", "/srv/other.iso\n", "mounted in place of /dev/loop7 (iso9660)"),
+        ("/dev/loop7", "/srv/a b.iso (deleted)\n", "mounted in place of /dev/loop7 (iso9660)"),
+        ("/dev/loop8", "/srv/a b.iso\n", "mounted in place of /dev/loop8 (iso9660)"),
+        ("/dev/loop7p1", "/srv/a b.iso\n", "mounted in place of /dev/loop7p1 (iso9660)"),
+    ] {
+        check(&image, &host(source, file), change);
+    }
+}
+
+#[test]
+fn a_file_system_in_user_space_is_known_by_its_own_name() {
+    for (wanted, found, same) in [
+        ("glusterfs", "fuse.glusterfs", true),
+        ("fuse.sshfs", "fuse.sshfs", true),
+        ("sshfs", "fuse.sshfs", true),
+        ("sshfs", "fuse.glusterfs", false),
+        ("nfs", "nfs4", true),
+        ("ext4", "ext3", false),
+        ("fuse.sshfs", "sshfs", false),
+    ] {
+        assert_eq!(same_type(wanted, found), same, "{wanted} {found}");
+    }
+    let remote = MountSpec { device: "nas:/vol".into(), fstype: "glusterfs".into(), ..spec() };
+    check(&remote, &host(&["36 1 0:9 / /mnt/my-disk rw - fuse.glusterfs nas:/vol rw"]), "");
+}
+
+#[test]
 fn other_options_are_a_remount() {
     let wanted = with(&["noatime", "nofail"]);
     let words = "remounted with noatime";
