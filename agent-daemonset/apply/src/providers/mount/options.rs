@@ -1,32 +1,25 @@
 //! Which options of a mount differ from what the kernel shows. It does not show all, nor as they were written.
 
-/// Options for mount(8), systemd and people, of which the kernel knows nothing; and defaults that file systems do not show.
-const NEVER_SHOWN: [&str; 21] = [
-    "defaults",
-    "auto",
-    "noauto",
-    "nofail",
-    "fail",
-    "_netdev",
-    "user",
-    "users",
-    "nouser",
-    "owner",
-    "noowner",
-    "group",
-    "nogroup",
-    "bind",
-    "rbind",
-    "remount",
-    "loop",
-    "loud",
-    "acl",
-    "user_xattr",
-    "barrier",
+/// Options without a value that the kernel shows for any file system while they are set. All others are for mount(8),
+/// systemd or people, are defaults that are not shown, or go by another word: that they are not there says nothing.
+const SHOWN: [&str; 11] = [
+    "ro",
+    "noexec",
+    "nosuid",
+    "nodev",
+    "noatime",
+    "relatime",
+    "nodiratime",
+    "nosymfollow",
+    "sync",
+    "dirsync",
+    "lazytime",
 ];
 
 /// Options that say that another one, which is shown, is not there.
-const OPPOSITES: [(&str, &str); 9] = [
+const OPPOSITES: [(&str, &str); 10] = [
+    // Both the mount and its file system have one, and either makes it read-only.
+    ("rw", "ro"),
     ("exec", "noexec"),
     ("suid", "nosuid"),
     ("dev", "nodev"),
@@ -53,20 +46,11 @@ pub(super) fn missing<'a>(wanted: &'a [String], shown: &[String]) -> Vec<&'a str
 
 fn is_in_force(option: &str, shown: &[String]) -> bool {
     let has = |option: &str| shown.iter().any(|found| found == option);
-    if option.is_empty() || option.starts_with("x-") || option.starts_with("X-") || NEVER_SHOWN.contains(&option) {
-        return true;
-    }
-    match option {
-        // Both the mount and its file system have one, and either makes it read-only.
-        "rw" => return !has("ro"),
-        "ro" => return has("ro"),
-        _ => {}
-    }
     if let Some((_, opposite)) = OPPOSITES.iter().find(|(positive, _)| *positive == option) {
         return !has(opposite);
     }
     let Some((key, value)) = option.split_once('=') else {
-        return has(option);
+        return has(option) || !SHOWN.contains(&option);
     };
     // nfs(5) has two names for it.
     let key = if key == "nfsvers" { "vers" } else { key };
@@ -121,7 +105,10 @@ mod tests {
     #[test]
     fn each_wanted_option_is_in_force_or_named() {
         check("noatime,nodev", "rw,nodev,noatime,rw", "");
-        check("noatime,nodev,discard", "rw,relatime", "noatime,nodev,discard");
+        check("noatime,nodev,discard", "rw,relatime", "noatime,nodev");
+        let all = "ro,noexec,nosuid,nodev,noatime,relatime,nodiratime,nosymfollow,sync,dirsync,lazytime";
+        check(all, "rw", all);
+        check(all, all, "");
         check("ro", "rw,relatime,rw", "ro");
         check("ro", "rw,ro", "");
         check("rw", "ro,relatime", "rw");
@@ -132,6 +119,11 @@ mod tests {
     #[test]
     fn what_the_kernel_does_not_show_is_no_difference() {
         check("defaults,nofail,_netdev,noauto,user,x-systemd.automount,x-gvfs-show,bind,acl", "rw", "");
+        check("remount,loop,loud,silent,_netdev,group,user_xattr,barrier,discard,iversion", "rw", "");
+        // Of nfs(5), of propagation, of btrfs.
+        check("bg,soft,intr,tcp,nolock", "rw,soft,proto=tcp", "");
+        check("shared,rshared,private,rprivate,slave,rslave,unbindable,runbindable", "rw", "");
+        check("compress,autodefrag", "rw,compress=zstd:3", "");
         check("credentials=/etc/c,password=hunter2", "rw", "");
         check("", "rw", "");
     }
