@@ -69,6 +69,8 @@ fn same_value(key: &str, wanted: &str, found: &str) -> bool {
         "size" | "nr_blocks" | "nr_inodes" => {
             wanted.ends_with('%') || (bytes(wanted).is_some() && bytes(wanted) == bytes(found))
         }
+        // A server may grant less than is asked for.
+        "rsize" | "wsize" => bytes(found).zip(bytes(wanted)).is_some_and(|(found, wanted)| found < wanted),
         // Names are shown as numbers.
         "uid" | "gid" => wanted.parse::<u32>().is_err(),
         "subvol" => wanted.trim_start_matches('/') == found.trim_start_matches('/'),
@@ -136,6 +138,7 @@ mod tests {
         check("mode=1777", "rw,size=1k", "");
         check("mode=700", "rw,mode=755", "mode=700");
         check("nfsvers=4,rsize=1024", "rw,vers=4.2,rsize=1024", "");
+        check("rsize=1048576,wsize=4096", "rw,rsize=262144,wsize=262144", "wsize=4096");
         check("vers=3", "rw,vers=4.2", "vers=3");
         check("compress=zstd,subvol=@home", "rw,compress=zstd:3,subvol=/@home", "");
         check("compress=lzo", "rw,compress=zstd:3", "compress=lzo");
