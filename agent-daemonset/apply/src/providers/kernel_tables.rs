@@ -40,10 +40,14 @@ fn mount(line: &str) -> Option<Mount> {
     })
 }
 
-/// The paths of all swap areas in use. The first line is a heading.
-pub(super) fn swaps(proc_swaps: &str) -> Vec<String> {
-    let path = |line: &str| line.split_ascii_whitespace().next().map(unescape);
-    proc_swaps.lines().skip(1).filter_map(path).collect()
+/// The paths of all swap areas in use, and their priorities, of which those that the kernel chose are below 0. The first
+/// line is a heading.
+pub(super) fn swaps(proc_swaps: &str) -> Vec<(String, i32)> {
+    let area = |line: &str| {
+        let mut fields = line.split_ascii_whitespace();
+        Some((unescape(fields.next()?), fields.nth(3)?.parse().ok()?))
+    };
+    proc_swaps.lines().skip(1).filter_map(area).collect()
 }
 
 /// The fields of the line of fstab whose field, counted from 0, is this one; of several lines the first, as systemd
@@ -158,7 +162,7 @@ mod tests {
     fn finds_swaps_and_lines_of_fstab() {
         let table =
             "Filename\tType\tSize\tUsed\tPriority\n/swap\\040file  file\t1048572\t0\t-2\n/dev/sda2 partition 1 0 -3\n";
-        assert_eq!(swaps(table), ["/swap file", "/dev/sda2"]);
+        assert_eq!(swaps(table), [("/swap file".to_owned(), -2), ("/dev/sda2".to_owned(), -3)]);
         let access = Access { mode: 0o644, user: 0, group: 0 };
         let fstab = "# /swap none\n/dev/a /mnt\\040x ext4 defaults 0 2\n/swap none swap sw 0 0\n";
         let host = MemoryHost::new().file("/etc/fstab", fstab, access);

@@ -5,7 +5,7 @@ const ROOT: Access = Access { mode: 0o755, user: 0, group: 0 };
 const HEADING: &str = "Filename Type Size Used Priority\n";
 
 fn spec(size_mib: Option<u64>) -> SwapSpec {
-    SwapSpec { path: "/swap-file".into(), state: Presence::Present, size_mib }
+    SwapSpec { path: "/swap-file".into(), state: Presence::Present, size_mib, priority: None }
 }
 
 fn absent() -> SwapSpec {
@@ -81,6 +81,30 @@ fn systemd_switches_on_what_it_runs() {
 }
 
 #[test]
+fn a_priority_is_given_and_another_one_is_a_difference() {
+    let with = |priority| SwapSpec { priority: Some(priority), ..spec(Some(1)) };
+    let on = "systemd-run --quiet --wait --collect -- swapon --priority 5 /swap-file";
+    let systemd = |swaps: &str, line: &str| {
+        area(with_file(swaps, ACCESS)).directory("/run/systemd/system", ROOT).file("/etc/fstab", line, ROOT)
+    };
+    let active = "/swap-file file 1020 0 7\n";
+    // What is in fstab is what was wanted before.
+    for line in ["", "/swap-file none swap sw 0 0\n", "/swap-file none swap sw,pri=7 0 0\n"] {
+        does(&with(5), &systemd("", line), "switched on", &[on]);
+        does(&with(5), &systemd(active, line), "priority 7 -> 5", &["swapoff /swap-file", on]);
+        does(&with(7), &systemd(active, line), "", &[]);
+        does(&spec(Some(1)), &systemd(active, line), "", &[]);
+    }
+    let fstab = systemd("/swap-file file 1020 0 -2\n", "/swap-file none swap sw,pri=5 0 0\n");
+    does(&with(5), &fstab, "priority -2 -> 5", &["swapoff /swap-file"]);
+    check(&spec(Some(1)), &systemd("", "/swap-file none swap sw,pri=5 0 0\n"), "switched on");
+    let tools = ["swapoff /swap-file", "swapon --priority 5 /swap-file"];
+    does(&with(5), &with_file(active, ACCESS), "priority 7 -> 5", &tools);
+    let larger = SwapSpec { size_mib: Some(2), ..with(5) };
+    check(&larger, &with_file(active, ACCESS), "size 1 -> 2 MiB; switched on");
+}
+
+#[test]
 fn size_and_mode_are_as_they_must_be() {
     let active = "/swap-file file 1020 0 -2\n";
     does(&spec(Some(1)), &with_file(active, ACCESS), "", &[]);
@@ -131,7 +155,7 @@ fn what_is_no_swap_area_is_never_touched() {
 
 #[test]
 fn a_block_device_is_only_switched() {
-    let device = |path: &str, state| SwapSpec { path: path.into(), state, size_mib: None };
+    let device = |path: &str, state| SwapSpec { path: path.into(), state, size_mib: None, priority: None };
     let host = |swaps| host(swaps).special("/dev/sda2", EntryKind::Special).link("/dev/disk/by-label/s", "../../sda2");
     let active = "/dev/sda2 partition 1020 0 -2\n";
     for path in ["/dev/sda2", "/dev/disk/by-label/s"] {
