@@ -397,7 +397,8 @@ pub struct ModuleSpec {
     pub loaded: bool,
 }
 
-/// A file system, in the running machine. What is mounted at boot is an [`Edit::Entry`] of `/etc/fstab`.
+/// A file system, in the running machine. What is mounted at boot is an [`Edit::Entry`] of `/etc/fstab`, which comes after
+/// this: a line for what can not be mounted would stop the next boot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MountSpec {
     /// Where: absolute, without `.` and `..`. The directory must be there.
@@ -423,6 +424,9 @@ pub struct SwapSpec {
     /// The size of the file in MiB; absent for a block device.
     #[serde(default)]
     pub size_mib: Option<u64>,
+    /// Which swap is used first, the highest, from 0 to 32767; absent for the kernel's choice, whatever that is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority: Option<u16>,
 }
 
 /// A command. It runs when it is not `refresh_only` or was notified, and no guard says that its work is done.

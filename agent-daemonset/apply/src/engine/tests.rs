@@ -8,8 +8,8 @@ use std::{
 };
 
 use drover_catalog::{
-    CommandSpec, Digest, DirectorySpec, FileSpec, HostIdentity, Part, Presence, Resource, ResourceId, SensitiveBytes,
-    ServiceSpec, ServiceState,
+    CommandSpec, Digest, DirectorySpec, Edit, EditSpec, FileSpec, HostIdentity, MountSpec, Part, Presence, Resource,
+    ResourceId, SensitiveBytes, ServiceSpec, ServiceState,
 };
 use futures::executor::block_on;
 
@@ -284,6 +284,38 @@ fn what_cannot_be_done_here_defers_what_requires_it() {
         (report.status, report.message.as_str()),
         (ResourceStatus::Deferred, "requires web/a, which was deferred")
     );
+}
+
+/// A file system: in the running machine, and then in its table.
+fn data() -> Catalog {
+    let live = Part::Mount(MountSpec {
+        path: "/data".into(),
+        mounted: true,
+        device: "/dev/sda1".into(),
+        fstype: "ext4".into(),
+        options: vec![],
+    });
+    let line = "/dev/sda1 /data ext4 defaults 0 0".to_owned();
+    let edit = Edit::Entry { state: Presence::Present, field: 1, key: "/data".into(), line };
+    let fstab = Part::Edit(EditSpec { path: "/etc/fstab".into(), edit, create: None, validate: None });
+    let mut catalog = catalog(vec![("data", live, &[], &[])]);
+    catalog.resources[0].parts.push(fstab);
+    catalog
+}
+
+#[test]
+fn what_can_not_be_mounted_is_not_in_the_table_and_what_can_not_be_mounted_yet_is() {
+    let table = |host: &MemoryHost| String::from_utf8(host.read_file("/etc/fstab").unwrap().unwrap()).unwrap();
+    let access = Access { mode: 0o644, user: 0, group: 0 };
+    let host = || MemoryHost::new().file("/etc/fstab", "# A table\n", access);
+    let machine = Machine { host: host().command("mount", 32, "", "no such device"), ..Machine::new() };
+    machine.check(&data(), &["data Failed: mount exited with 32: no such device"]);
+    assert_eq!(table(&machine.host), "# A table\n");
+    let image = Machine { host: host().without_kernel(), ..Machine::new() };
+    for _ in 0..2 {
+        image.check(&data(), &["data Deferred: no kernel"]);
+        assert_eq!(table(&image.host), "# A table\n/dev/sda1 /data ext4 defaults 0 0\n");
+    }
 }
 
 #[test]

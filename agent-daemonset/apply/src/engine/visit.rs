@@ -164,7 +164,7 @@ impl<H: Host> Visit<'_, H> {
 
     /// Looks, decides, and changes what must change, part by part; then makes it take effect.
     async fn settle(&mut self, resource: &Resource, stance: &Stance) -> Result<Done, SettleError> {
-        let mut done = Done::default();
+        let (mut done, mut deferred) = (Done::default(), None);
         for part in &resource.parts {
             let settled = match part {
                 Part::File(spec) => self.part(resource, spec, stance, &mut done).await,
@@ -186,6 +186,12 @@ impl<H: Host> Visit<'_, H> {
                 Part::Reboot(spec) => self.part(resource, spec, stance, &mut done).await,
             };
             match settled {
+                // In the folder of a machine that does not run, nothing can be mounted, and its table is for the boot.
+                Err(SettleError::Provider(ProviderError::Host(error @ HostError::Unavailable(_))))
+                    if matches!(part, Part::Mount(_)) =>
+                {
+                    deferred = Some(error);
+                }
                 // What comes first is not there yet, so nobody can tell.
                 Err(SettleError::Provider(error)) if self.mode == Mode::Noop && self.waits(resource, &done) => {
                     done.messages.push(format!("cannot be told before what it builds on is there: {error}"));
@@ -193,6 +199,9 @@ impl<H: Host> Visit<'_, H> {
                 }
                 other => other?,
             }
+        }
+        if let Some(error) = deferred {
+            return Err(error.into());
         }
         self.finish(resource, stance, &mut done).await?;
         if done.absorbs {

@@ -40,18 +40,24 @@ fn mount(line: &str) -> Option<Mount> {
     })
 }
 
-/// The paths of all swap areas in use. The first line is a heading.
-pub(super) fn swaps(proc_swaps: &str) -> Vec<String> {
-    let path = |line: &str| line.split_ascii_whitespace().next().map(unescape);
-    proc_swaps.lines().skip(1).filter_map(path).collect()
+/// The paths of all swap areas in use, and their priorities, of which those that the kernel chose are below 0. The first
+/// line is a heading.
+pub(super) fn swaps(proc_swaps: &str) -> Vec<(String, i32)> {
+    let area = |line: &str| {
+        let mut fields = line.split_ascii_whitespace();
+        Some((unescape(fields.next()?), fields.nth(3)?.parse().ok()?))
+    };
+    proc_swaps.lines().skip(1).filter_map(area).collect()
 }
 
-/// Whether fstab has a line whose field, counted from 0, is this one.
-pub(super) fn is_in_fstab(host: &impl Host, field: usize, value: &str) -> Result<bool, HostError> {
+/// The fields of the line of fstab whose field, counted from 0, is this one; of several lines the first, as systemd
+/// does it.
+pub(super) fn line_of_fstab(host: &impl Host, field: usize, value: &str) -> Result<Option<Vec<String>>, HostError> {
     let fstab = host.read_file("/etc/fstab")?.unwrap_or_default();
     let fstab = String::from_utf8_lossy(&fstab);
-    let mut lines = fstab.lines().filter(|line| !line.trim_start().starts_with('#'));
-    Ok(lines.any(|line| line.split_ascii_whitespace().nth(field).is_some_and(|found| unescape(found) == value)))
+    let lines = fstab.lines().filter(|line| !line.trim_start().starts_with('#'));
+    let mut lines = lines.map(|line| line.split_ascii_whitespace().map(unescape).collect::<Vec<_>>());
+    Ok(lines.find(|fields| fields.get(field).is_some_and(|found| found == value)))
 }
 
 /// Takes back `\040` and its like.
@@ -156,12 +162,15 @@ mod tests {
     fn finds_swaps_and_lines_of_fstab() {
         let table =
             "Filename\tType\tSize\tUsed\tPriority\n/swap\\040file  file\t1048572\t0\t-2\n/dev/sda2 partition 1 0 -3\n";
-        assert_eq!(swaps(table), ["/swap file", "/dev/sda2"]);
+        assert_eq!(swaps(table), [("/swap file".to_owned(), -2), ("/dev/sda2".to_owned(), -3)]);
         let access = Access { mode: 0o644, user: 0, group: 0 };
         let fstab = "# /swap none\n/dev/a /mnt\\040x ext4 defaults 0 2\n/swap none swap sw 0 0\n";
         let host = MemoryHost::new().file("/etc/fstab", fstab, access);
-        for (field, value, there) in [(1, "/mnt x", true), (0, "/swap", true), (0, "#", false), (1, "/swap", false)] {
-            assert_eq!(is_in_fstab(&host, field, value).unwrap(), there, "{value}");
+        for (field, value, device) in
+            [(1, "/mnt x", Some("/dev/a")), (0, "/swap", Some("/swap")), (0, "#", None), (1, "/swap", None)]
+        {
+            let found = line_of_fstab(&host, field, value).unwrap();
+            assert_eq!(found.as_ref().map(|fields| fields[0].as_str()), device, "{value}");
         }
     }
 

@@ -1,8 +1,11 @@
 //! File systems in the running machine.
 //!
 //! An agent in a container has mounts of its own, and what it mounted would be there alone. So where systemd runs, systemd
-//! mounts: by the unit of the line in `/etc/fstab`, which is written before this comes, else by a unit that is gone at the
-//! next boot. Elsewhere the machine's own mount(8) does.
+//! mounts: by the unit of the line in `/etc/fstab` when that line says what is wanted. It does not when something new is
+//! wanted: the line is written once the mount has worked, so that no line can stop the next boot. Then systemd runs
+//! mount(8), which leaves no unit file behind that would be in the way of the line's; systemd sees by the kernel's table
+//! what is mounted, and takes it for the line's unit as soon as it has read the line. Where no systemd runs, the
+//! machine's own mount(8) does.
 
 mod options;
 #[cfg(test)]
@@ -14,10 +17,10 @@ use drover_catalog::{MountSpec, PropertyEvent};
 
 use super::{
     Provider, ProviderError, event_of,
-    kernel_tables::{Mount, device_node, is_in_fstab, mounts, runs_systemd},
+    kernel_tables::{Mount, device_node, line_of_fstab, mounts, runs_systemd},
     run_tool, unit_name,
 };
-use crate::host::{Command, Host, UnitJob};
+use crate::host::{Command, Host, HostError, UnitJob};
 
 /// How long a tool may take; a file system may be checked first, and a server may be slow.
 const TIMEOUT: Duration = Duration::from_secs(300);
@@ -35,9 +38,9 @@ pub(crate) struct Observed {
 /// Who mounts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum By {
-    /// Systemd, by a line of fstab.
+    /// Systemd, by the line of fstab.
     Fstab,
-    /// Systemd, by a unit that is made for it.
+    /// mount(8), in a unit that systemd makes for it.
     TransientUnit,
     /// The machine's own mount(8).
     Tools,
@@ -96,11 +99,12 @@ impl Provider for MountSpec {
             Some(mount) => {
                 let (found, wanted) = (device_node(host, &mount.source)?, device_node(host, &self.device)?);
                 found.trim_end_matches('/') == wanted.trim_end_matches('/')
+                    || backing_file(host, &found)?.is_some_and(|file| file == wanted)
             }
         };
         let by = if !runs_systemd(host)? {
             By::Tools
-        } else if is_in_fstab(host, 1, &self.path)? {
+        } else if line_of_fstab(host, 1, &self.path)?.is_some_and(|line| says(&line, self)) {
             By::Fstab
         } else {
             By::TransientUnit
@@ -153,49 +157,39 @@ impl Provider for MountSpec {
 }
 
 async fn mount(spec: &MountSpec, host: &impl Host, by: By) -> Result<(), ProviderError> {
-    let (device, path, options) = (spec.device.as_str(), spec.path.as_str(), spec.options.join(","));
+    if by == By::Fstab {
+        // It may not have seen the line yet.
+        host.reload_unit_files().await?;
+        return Ok(host.run_unit_job(&unit_name::of_path(&spec.path, "mount"), UnitJob::Start).await?);
+    }
     let fstype = Some(spec.fstype.as_str()).filter(|fstype| !matches!(*fstype, "" | "none" | "auto"));
-    let argv: Vec<String> = match by {
-        By::Fstab => {
-            // It has to see the line that came just now.
-            host.reload_unit_files().await?;
-            return Ok(host.run_unit_job(&unit_name::of_path(path, "mount"), UnitJob::Start).await?);
-        }
-        By::TransientUnit => {
-            let mut argv = vec!["systemd-mount".to_owned(), "--collect".to_owned()];
-            argv.extend(fstype.map(|fstype| format!("--type={fstype}")));
-            argv.extend((!options.is_empty()).then(|| format!("--options={options}")));
-            argv
-        }
-        By::Tools => {
-            let mut argv = vec!["mount".to_owned()];
-            argv.extend(fstype.into_iter().flat_map(|fstype| ["-t".to_owned(), fstype.to_owned()]));
-            argv.extend(if options.is_empty() { Vec::new() } else { vec!["-o".to_owned(), options] });
-            argv
-        }
-    };
-    let argv = [argv, vec![device.to_owned(), path.to_owned()]].concat();
+    let options = options::for_the_tool(&spec.options);
+    let mut arguments: Vec<&str> = fstype.into_iter().flat_map(|fstype| ["-t", fstype]).collect();
+    if !options.is_empty() {
+        arguments.extend(["-o", &options]);
+    }
+    arguments.extend([spec.device.as_str(), &spec.path]);
+    run_mount(host, by, &arguments).await
+}
+
+/// Runs mount(8).
+async fn run_mount(host: &impl Host, by: By, arguments: &[&str]) -> Result<(), ProviderError> {
+    // What it says comes back by the pipe. What it leaves running is the file system, of those in user space.
+    let unit = ["systemd-run", "--quiet", "--wait", "--pipe", "--collect", "--property=KillMode=process", "--"];
+    let unit = if by == By::TransientUnit { &unit[..] } else { &[] };
+    let argv = unit.iter().chain(&["mount"]).chain(arguments).copied().map(str::to_owned).collect();
     run_tool(host, &Command::of(argv, TIMEOUT)).await
 }
 
 async fn remount(spec: &MountSpec, host: &impl Host, by: By) -> Result<(), ProviderError> {
-    match by {
-        By::Fstab => {
-            host.reload_unit_files().await?;
-            // To reload a mount unit is to remount it, see systemd.mount(5).
-            let unit = unit_name::of_path(&spec.path, "mount");
-            Ok(host.run_unit_job(&unit, UnitJob::ReloadOrRestart).await?)
-        }
-        // A unit without a file can not be changed.
-        By::TransientUnit => {
-            unmount(spec, host, false, by).await?;
-            mount(spec, host, by).await
-        }
-        By::Tools => {
-            let options = format!("remount,{}", spec.options.join(","));
-            run_tool(host, &Command::new(["mount", "-o", &options, &spec.path], TIMEOUT)).await
-        }
+    if by == By::Fstab {
+        host.reload_unit_files().await?;
+        // To reload a mount unit is to remount it, see systemd.mount(5).
+        let unit = unit_name::of_path(&spec.path, "mount");
+        return Ok(host.run_unit_job(&unit, UnitJob::ReloadOrRestart).await?);
     }
+    let options = format!("remount,{}", options::for_the_tool(&spec.options));
+    run_mount(host, by, &["-o", &options, &spec.path]).await
 }
 
 async fn unmount(spec: &MountSpec, host: &impl Host, automount: bool, by: By) -> Result<(), ProviderError> {
@@ -207,6 +201,14 @@ async fn unmount(spec: &MountSpec, host: &impl Host, automount: bool, by: By) ->
         host.run_unit_job(&unit_name::of_path(&spec.path, "automount"), UnitJob::Stop).await?;
     }
     Ok(host.run_unit_job(&unit_name::of_path(&spec.path, "mount"), UnitJob::Stop).await?)
+}
+
+/// Whether a line of fstab says what is wanted.
+fn says(line: &[String], spec: &MountSpec) -> bool {
+    let [device, path, fstype, rest @ ..] = line else { return false };
+    let wanted = if spec.options.is_empty() { "defaults".to_owned() } else { spec.options.join(",") };
+    let options = rest.first().map_or("defaults", String::as_str);
+    (device, path, fstype, options) == (&spec.device, &spec.path, &spec.fstype, wanted.as_str())
 }
 
 fn is_bind(spec: &MountSpec) -> bool {
@@ -228,6 +230,14 @@ fn source_of_bind<'a>(table: &'a [Mount], path: &str) -> Option<(&'a str, String
     Some((&mount.device, if root.is_empty() { "/".to_owned() } else { root }))
 }
 
+/// The file behind a loop device: mount(8) makes one for a file that is given as a device.
+fn backing_file(host: &impl Host, device: &str) -> Result<Option<String>, HostError> {
+    let number = device.strip_prefix("/dev/loop").filter(|rest| rest.parse::<u32>().is_ok());
+    let Some(number) = number else { return Ok(None) };
+    let file = host.read_file(&format!("/sys/block/loop{number}/loop/backing_file"))?;
+    Ok(file.map(|file| String::from_utf8_lossy(&file).trim_end_matches('\n').to_owned()))
+}
+
 /// Whether the kernel's word for a type is what was asked for.
 fn same_type(wanted: &str, found: &str) -> bool {
     match wanted {
@@ -235,6 +245,7 @@ fn same_type(wanted: &str, found: &str) -> bool {
         "" | "none" | "auto" => true,
         "nfs" => matches!(found, "nfs" | "nfs4"),
         "ntfs" | "ntfs-3g" => matches!(found, "ntfs" | "ntfs3" | "fuseblk"),
-        other => other == found,
+        // A file system in user space goes by its own name, by that in fstab at least.
+        other => other == found || found.strip_prefix("fuse.") == Some(other),
     }
 }

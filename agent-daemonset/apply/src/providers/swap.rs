@@ -12,7 +12,7 @@ use drover_catalog::{Presence, PropertyEvent, SwapSpec};
 
 use super::{
     Provider, ProviderError, event_of,
-    kernel_tables::{device_node, is_in_fstab, runs_systemd, swaps},
+    kernel_tables::{device_node, line_of_fstab, runs_systemd, swaps},
     run_tool, unit_name,
 };
 use crate::host::{Access, Command, Entry, EntryKind, Host, UnitJob};
@@ -27,7 +27,8 @@ const MIB: u64 = 1024 * 1024;
 
 /// A swap area as it is.
 pub(crate) struct Observed {
-    active: bool,
+    /// The priority of an active one.
+    active: Option<i32>,
     entry: Option<Entry>,
     /// Whether a regular file has a swap area's signature.
     is_area: bool,
@@ -37,7 +38,7 @@ pub(crate) struct Observed {
 /// Who switches it on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum By {
-    /// Systemd, by a line of fstab.
+    /// Systemd, by the line of fstab.
     Fstab,
     /// A command that systemd runs outside the agent's container: the kernel remembers the path that it was given.
     TransientUnit,
@@ -56,6 +57,8 @@ pub(crate) enum Change {
     Access { mode: u32 },
     /// Switch it on.
     On(By),
+    /// Switch it off and on, which is what it takes to have it used sooner or later than others.
+    Priority { from: i32, to: u16, by: By },
     /// Switch it off.
     Off,
     /// Remove the file.
@@ -69,6 +72,7 @@ impl fmt::Display for Change {
             Self::Resize { from, to, active: _ } => write!(f, "size {} -> {} MiB", from / MIB, to / MIB),
             Self::Access { mode } => write!(f, "mode {mode:04o} -> {:04o}", ACCESS.mode),
             Self::On(_) => f.write_str("switched on"),
+            Self::Priority { from, to, by: _ } => write!(f, "priority {from} -> {to}"),
             Self::Off => f.write_str("switched off"),
             Self::Remove => f.write_str("removed"),
         }
@@ -85,6 +89,7 @@ impl super::Change for Change {
             Self::Resize { from, to, active: _ } => of("sizeMib", &(from / MIB).to_string(), &(to / MIB).to_string()),
             Self::Access { mode } => of("mode", &format!("{mode:04o}"), &format!("{:04o}", ACCESS.mode)),
             Self::On(_) => of("active", "false", "true"),
+            Self::Priority { from, to, by: _ } => of("priority", &from.to_string(), &to.to_string()),
             Self::Off => of("active", "true", "false"),
             Self::Remove => of("ensure", "present", "absent"),
         }
@@ -98,16 +103,18 @@ impl Provider for SwapSpec {
     async fn observe(&self, host: &impl Host, _notified: bool) -> Result<Observed, ProviderError> {
         let table = host.kernel_file("swaps")?.unwrap_or_default();
         let node = device_node(host, &self.path)?;
-        let mut active = false;
-        for found in swaps(&table) {
-            active = active || device_node(host, &found)? == node;
+        let mut active = None;
+        for (found, priority) in swaps(&table) {
+            if device_node(host, &found)? == node {
+                active = Some(priority);
+            }
         }
         let entry = host.entry(&self.path)?;
         let is_file = entry.is_some_and(|entry| entry.kind == EntryKind::File);
-        let is_area = is_file && (active || has_signature(host, &self.path).await?);
+        let is_area = is_file && (active.is_some() || has_signature(host, &self.path).await?);
         let by = if !runs_systemd(host)? {
             By::Tools
-        } else if is_in_fstab(host, 0, &self.path)? {
+        } else if line_of_fstab(host, 0, &self.path)?.is_some_and(|line| priority(&line) == self.priority) {
             By::Fstab
         } else {
             By::TransientUnit
@@ -126,8 +133,8 @@ impl Provider for SwapSpec {
         if file.is_some() && !is_area {
             return refused("is there and is no swap area; move it away, or choose another path");
         }
-        let off = active.then_some(Change::Off);
         if self.state == Presence::Absent {
+            let off = active.map(|_| Change::Off);
             return Ok(off.into_iter().chain(file.map(|_| Change::Remove)).collect());
         }
         let mut changes = Vec::new();
@@ -135,7 +142,7 @@ impl Provider for SwapSpec {
             (Some(file), Some(mib)) => {
                 let to = mib * MIB;
                 if file.size != to {
-                    changes.push(Change::Resize { from: file.size, to, active: *active });
+                    changes.push(Change::Resize { from: file.size, to, active: active.is_some() });
                 } else if file.access != ACCESS {
                     changes.push(Change::Access { mode: file.access.mode });
                 }
@@ -146,7 +153,13 @@ impl Provider for SwapSpec {
             (_, None) => {}
         }
         let anew = matches!(changes.first(), Some(Change::Resize { .. }));
-        changes.extend((anew || !active).then_some(Change::On(*by)));
+        match (*active, self.priority) {
+            (Some(from), Some(to)) if !anew && from != i32::from(to) => {
+                changes.push(Change::Priority { from, to, by: *by });
+            }
+            (Some(_), _) if !anew => {}
+            _ => changes.push(Change::On(*by)),
+        }
         Ok(changes)
     }
 
@@ -154,18 +167,17 @@ impl Provider for SwapSpec {
         let path = self.path.as_str();
         for change in changes {
             match change {
-                Change::Create { mib } => create(host, path, *mib).await?,
-                Change::Resize { from: _, to, active } => {
-                    if *active {
-                        run_tool(host, &Command::new(["swapoff", path], TIMEOUT)).await?;
-                    }
-                    create(host, path, to / MIB).await?;
-                }
+                Change::Create { mib } => create(host, path, *mib, false).await?,
+                Change::Resize { from: _, to, active } => create(host, path, to / MIB, *active).await?,
                 Change::Access { mode: _ } => {
                     run_tool(host, &Command::new(["chown", "0:0", path], TIMEOUT)).await?;
                     run_tool(host, &Command::new(["chmod", "0600", path], TIMEOUT)).await?;
                 }
-                Change::On(by) => switch_on(host, path, *by).await?,
+                Change::On(by) => switch_on(host, path, self.priority, *by).await?,
+                Change::Priority { by, .. } => {
+                    run_tool(host, &Command::new(["swapoff", path], TIMEOUT)).await?;
+                    switch_on(host, path, self.priority, *by).await?;
+                }
                 Change::Off => run_tool(host, &Command::new(["swapoff", path], TIMEOUT)).await?,
                 Change::Remove => host.remove_file(path)?,
             }
@@ -180,11 +192,20 @@ async fn has_signature(host: &impl Host, path: &str) -> Result<bool, ProviderErr
     Ok(String::from_utf8_lossy(&output.stdout).contains("TYPE=\"swap\""))
 }
 
-async fn create(host: &impl Host, path: &str, mib: u64) -> Result<(), ProviderError> {
+/// Makes a swap file beside its place, and moves it there. An active one in its place is switched off for that only when the
+/// new one is whole: what goes wrong before leaves the machine its swap.
+async fn create(host: &impl Host, path: &str, mib: u64, active: bool) -> Result<(), ProviderError> {
     let new = format!("{path}.drover-new");
     // Closed to others before anything is in it.
     host.write_file(&new, b"", ACCESS, None).await?;
-    let made = fill(host, path, &new, mib).await;
+    let made = async {
+        fill(host, &new, mib).await?;
+        if active {
+            run_tool(host, &Command::new(["swapoff", path], TIMEOUT)).await?;
+        }
+        run_tool(host, &Command::new(["mv", "-f", &new, path], TIMEOUT)).await
+    };
+    let made = made.await;
     if made.is_err() {
         // What went wrong matters more; the next run replaces it anyway.
         let _ = host.remove_file(&new);
@@ -192,28 +213,41 @@ async fn create(host: &impl Host, path: &str, mib: u64) -> Result<(), ProviderEr
     made
 }
 
-async fn fill(host: &impl Host, path: &str, new: &str, mib: u64) -> Result<(), ProviderError> {
+async fn fill(host: &impl Host, new: &str, mib: u64) -> Result<(), ProviderError> {
     let length = (mib * MIB).to_string();
-    let allocated = run_tool(host, &Command::new(["fallocate", "-l", &length, new], TIMEOUT)).await;
-    // Not every file system can; zeros it can.
-    if allocated.is_err() {
+    let fallocate = Command::new(["fallocate", "-l", &length, new], TIMEOUT);
+    let allocated = host.run(&fallocate).await?;
+    if !allocated.success() {
+        let failure = allocated.failure();
+        // Not every file system can; zeros it can. Where it failed for another reason, such as a lack of room, zeros would
+        // only fill the disk.
+        if !failure.contains("not supported") {
+            return Err(ProviderError::Command { program: fallocate.program().to_owned(), failure });
+        }
         let (output, count) = (format!("of={new}"), format!("count={mib}"));
         let argv = ["dd", "if=/dev/zero", &output, "bs=1048576", &count, "conv=fsync"];
         run_tool(host, &Command::new(argv, TIMEOUT)).await?;
     }
-    run_tool(host, &Command::new(["mkswap", new], TIMEOUT)).await?;
-    run_tool(host, &Command::new(["mv", "-f", new, path], TIMEOUT)).await
+    run_tool(host, &Command::new(["mkswap", new], TIMEOUT)).await
 }
 
-async fn switch_on(host: &impl Host, path: &str, by: By) -> Result<(), ProviderError> {
-    let argv = match by {
+async fn switch_on(host: &impl Host, path: &str, priority: Option<u16>, by: By) -> Result<(), ProviderError> {
+    let mut argv = match by {
         By::Fstab => {
-            // It has to see the line that came just now.
+            // It may not have seen the line yet.
             host.reload_unit_files().await?;
             return Ok(host.run_unit_job(&unit_name::of_path(path, "swap"), UnitJob::Start).await?);
         }
-        By::TransientUnit => vec!["systemd-run", "--quiet", "--wait", "--collect", "--", "swapon", path],
-        By::Tools => vec!["swapon", path],
+        By::TransientUnit => vec!["systemd-run", "--quiet", "--wait", "--collect", "--", "swapon"],
+        By::Tools => vec!["swapon"],
     };
+    let number = priority.map(|priority| priority.to_string());
+    argv.extend(number.iter().flat_map(|number| ["--priority", number]));
+    argv.push(path);
     run_tool(host, &Command::of(argv.into_iter().map(str::to_owned).collect(), TIMEOUT)).await
+}
+
+/// The priority in a line of fstab.
+fn priority(line: &[String]) -> Option<u16> {
+    line.get(3)?.split(',').find_map(|option| option.strip_prefix("pri="))?.parse().ok()
 }

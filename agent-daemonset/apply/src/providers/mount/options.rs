@@ -1,32 +1,25 @@
 //! Which options of a mount differ from what the kernel shows. It does not show all, nor as they were written.
 
-/// Options for mount(8), systemd and people, of which the kernel knows nothing; and defaults that file systems do not show.
-const NEVER_SHOWN: [&str; 21] = [
-    "defaults",
-    "auto",
-    "noauto",
-    "nofail",
-    "fail",
-    "_netdev",
-    "user",
-    "users",
-    "nouser",
-    "owner",
-    "noowner",
-    "group",
-    "nogroup",
-    "bind",
-    "rbind",
-    "remount",
-    "loop",
-    "loud",
-    "acl",
-    "user_xattr",
-    "barrier",
+/// Options without a value that the kernel shows for any file system while they are set. All others are for mount(8),
+/// systemd or people, are defaults that are not shown, or go by another word: that they are not there says nothing.
+const SHOWN: [&str; 11] = [
+    "ro",
+    "noexec",
+    "nosuid",
+    "nodev",
+    "noatime",
+    "relatime",
+    "nodiratime",
+    "nosymfollow",
+    "sync",
+    "dirsync",
+    "lazytime",
 ];
 
 /// Options that say that another one, which is shown, is not there.
-const OPPOSITES: [(&str, &str); 9] = [
+const OPPOSITES: [(&str, &str); 10] = [
+    // Both the mount and its file system have one, and either makes it read-only.
+    ("rw", "ro"),
     ("exec", "noexec"),
     ("suid", "nosuid"),
     ("dev", "nodev"),
@@ -38,6 +31,13 @@ const OPPOSITES: [(&str, &str); 9] = [
     ("symfollow", "nosymfollow"),
 ];
 
+/// The options as one argument of mount(8), without those that are only about when to mount: systemd leaves them out too,
+/// as not all helpers know them.
+pub(super) fn for_the_tool(options: &[String]) -> String {
+    let when = |option: &&str| matches!(*option, "auto" | "noauto" | "nofail");
+    options.iter().flat_map(|list| list.split(',')).filter(|option| !when(option)).collect::<Vec<_>>().join(",")
+}
+
 /// The wanted options that are not in force.
 pub(super) fn missing<'a>(wanted: &'a [String], shown: &[String]) -> Vec<&'a str> {
     let differs = |option: &&str| !is_in_force(option, shown);
@@ -46,20 +46,11 @@ pub(super) fn missing<'a>(wanted: &'a [String], shown: &[String]) -> Vec<&'a str
 
 fn is_in_force(option: &str, shown: &[String]) -> bool {
     let has = |option: &str| shown.iter().any(|found| found == option);
-    if option.is_empty() || option.starts_with("x-") || option.starts_with("X-") || NEVER_SHOWN.contains(&option) {
-        return true;
-    }
-    match option {
-        // Both the mount and its file system have one, and either makes it read-only.
-        "rw" => return !has("ro"),
-        "ro" => return has("ro"),
-        _ => {}
-    }
     if let Some((_, opposite)) = OPPOSITES.iter().find(|(positive, _)| *positive == option) {
         return !has(opposite);
     }
     let Some((key, value)) = option.split_once('=') else {
-        return has(option);
+        return has(option) || !SHOWN.contains(&option);
     };
     // nfs(5) has two names for it.
     let key = if key == "nfsvers" { "vers" } else { key };
@@ -78,6 +69,8 @@ fn same_value(key: &str, wanted: &str, found: &str) -> bool {
         "size" | "nr_blocks" | "nr_inodes" => {
             wanted.ends_with('%') || (bytes(wanted).is_some() && bytes(wanted) == bytes(found))
         }
+        // A server may grant less than is asked for.
+        "rsize" | "wsize" => bytes(found).zip(bytes(wanted)).is_some_and(|(found, wanted)| found < wanted),
         // Names are shown as numbers.
         "uid" | "gid" => wanted.parse::<u32>().is_err(),
         "subvol" => wanted.trim_start_matches('/') == found.trim_start_matches('/'),
@@ -114,7 +107,10 @@ mod tests {
     #[test]
     fn each_wanted_option_is_in_force_or_named() {
         check("noatime,nodev", "rw,nodev,noatime,rw", "");
-        check("noatime,nodev,discard", "rw,relatime", "noatime,nodev,discard");
+        check("noatime,nodev,discard", "rw,relatime", "noatime,nodev");
+        let all = "ro,noexec,nosuid,nodev,noatime,relatime,nodiratime,nosymfollow,sync,dirsync,lazytime";
+        check(all, "rw", all);
+        check(all, all, "");
         check("ro", "rw,relatime,rw", "ro");
         check("ro", "rw,ro", "");
         check("rw", "ro,relatime", "rw");
@@ -125,6 +121,11 @@ mod tests {
     #[test]
     fn what_the_kernel_does_not_show_is_no_difference() {
         check("defaults,nofail,_netdev,noauto,user,x-systemd.automount,x-gvfs-show,bind,acl", "rw", "");
+        check("remount,loop,loud,silent,_netdev,group,user_xattr,barrier,discard,iversion", "rw", "");
+        // Of nfs(5), of propagation, of btrfs.
+        check("bg,soft,intr,tcp,nolock", "rw,soft,proto=tcp", "");
+        check("shared,rshared,private,rprivate,slave,rslave,unbindable,runbindable", "rw", "");
+        check("compress,autodefrag", "rw,compress=zstd:3", "");
         check("credentials=/etc/c,password=hunter2", "rw", "");
         check("", "rw", "");
     }
@@ -137,6 +138,7 @@ mod tests {
         check("mode=1777", "rw,size=1k", "");
         check("mode=700", "rw,mode=755", "mode=700");
         check("nfsvers=4,rsize=1024", "rw,vers=4.2,rsize=1024", "");
+        check("rsize=1048576,wsize=4096", "rw,rsize=262144,wsize=262144", "wsize=4096");
         check("vers=3", "rw,vers=4.2", "vers=3");
         check("compress=zstd,subvol=@home", "rw,compress=zstd:3,subvol=/@home", "");
         check("compress=lzo", "rw,compress=zstd:3", "compress=lzo");

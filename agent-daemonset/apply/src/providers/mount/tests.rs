@@ -6,6 +6,8 @@ use crate::host::{
 
 const ROOT: Access = Access { mode: 0o755, user: 0, group: 0 };
 const UNIT: &str = r"mnt-my\x2ddisk.mount";
+/// Has systemd run mount(8).
+const IN_UNIT: &str = "systemd-run --quiet --wait --pipe --collect --property=KillMode=process -- mount";
 const SDA: &str = "36 1 8:1 / /mnt/my-disk rw,relatime shared:1 - ext4 /dev/sda1 rw,discard";
 
 fn spec() -> MountSpec {
@@ -51,11 +53,39 @@ fn does(spec: &MountSpec, host: &MemoryHost, change: &str, log: &str, ran: &[&st
 fn systemd_mounts_what_it_runs_and_else_the_tools_do() {
     let log = format!("reload unit files\nstart {UNIT}");
     does(&spec(), &fstab(&[]), "mounted", &log, &[]);
-    let transient = "systemd-mount --collect --type=ext4 --options=nofail /dev/sda1 /mnt/my-disk";
-    does(&spec(), &systemd(&[]), "mounted", "run systemd-mount", &[transient]);
-    does(&spec(), &host(&[]), "mounted", "run mount", &["mount -t ext4 -o nofail /dev/sda1 /mnt/my-disk"]);
+    let transient = format!("{IN_UNIT} -t ext4 /dev/sda1 /mnt/my-disk");
+    does(&spec(), &systemd(&[]), "mounted", "run systemd-run", &[&transient]);
+    let noexec = with(&["noauto", "noexec", "nofail"]);
+    does(&noexec, &host(&[]), "mounted", "run mount", &["mount -t ext4 -o noexec /dev/sda1 /mnt/my-disk"]);
     let bare = MountSpec { fstype: "auto".into(), options: vec![], ..spec() };
     does(&bare, &host(&[]), "mounted", "run mount", &["mount /dev/sda1 /mnt/my-disk"]);
+}
+
+#[test]
+fn a_line_of_fstab_that_says_something_else_mounts_nothing() {
+    for line in [
+        "/dev/sdb1 /mnt/my-disk ext4 nofail 0 2",
+        "/dev/sda1 /mnt/other ext4 nofail 0 2",
+        "/dev/sda1 /mnt/my-disk xfs nofail 0 2",
+        "/dev/sda1 /mnt/my-disk ext4 nofail,noexec 0 2",
+        "/dev/sda1 /mnt/my-disk ext4",
+        "/dev/sda1 /mnt/my-disk",
+    ] {
+        let host = systemd(&[]).file("/etc/fstab", line, ROOT);
+        let ran = format!("{IN_UNIT} -t ext4 /dev/sda1 /mnt/my-disk");
+        does(&spec(), &host, "mounted", "run systemd-run", &[&ran]);
+    }
+    let log = format!("reload unit files\nstart {UNIT}");
+    for line in ["/dev/sda1 /mnt/my-disk ext4", "/dev/sda1 /mnt/my-disk ext4 defaults"] {
+        does(&with(&[]), &systemd(&[]).file("/etc/fstab", line, ROOT), "mounted", &log, &[]);
+    }
+}
+
+#[test]
+fn what_mount_says_is_told() {
+    let host = systemd(&[]).command("systemd-run", 32, "", "mount: /mnt/my-disk: can't find /dev/sda1.");
+    let error = apply(&spec(), &host).unwrap_err().to_string();
+    assert_eq!(error, "systemd-run exited with 32: mount: /mnt/my-disk: can't find /dev/sda1.");
 }
 
 #[test]
@@ -77,20 +107,67 @@ fn what_is_mounted_so_is_left_alone() {
 }
 
 #[test]
+fn a_file_is_known_by_its_loop_device() {
+    let image = MountSpec { device: "/srv/a b.iso".into(), fstype: "iso9660".into(), ..with(&["loop", "ro"]) };
+    let host = |source: &str, file: &str| {
+        host(&[&format!("36 1 7:0 / /mnt/my-disk ro,relatime - iso9660 {source} ro")]).file(
+            "/sys/block/loop7/loop/backing_file",
+            file,
+            ROOT,
+        )
+    };
+    for (source, file, change) in [
+        ("/dev/loop7", "/srv/a b.iso\n", ""),
+        ("/dev/loop7", "/srv/other.iso\n", "mounted in place of /dev/loop7 (iso9660)"),
+        ("/dev/loop7", "/srv/a b.iso (deleted)\n", "mounted in place of /dev/loop7 (iso9660)"),
+        ("/dev/loop8", "/srv/a b.iso\n", "mounted in place of /dev/loop8 (iso9660)"),
+        ("/dev/loop7p1", "/srv/a b.iso\n", "mounted in place of /dev/loop7p1 (iso9660)"),
+    ] {
+        check(&image, &host(source, file), change);
+    }
+}
+
+#[test]
+fn a_file_system_in_user_space_is_known_by_its_own_name() {
+    for (wanted, found, same) in [
+        ("glusterfs", "fuse.glusterfs", true),
+        ("fuse.sshfs", "fuse.sshfs", true),
+        ("sshfs", "fuse.sshfs", true),
+        ("sshfs", "fuse.glusterfs", false),
+        ("nfs", "nfs4", true),
+        ("ext4", "ext3", false),
+        ("fuse.sshfs", "sshfs", false),
+    ] {
+        assert_eq!(same_type(wanted, found), same, "{wanted} {found}");
+    }
+    let remote = MountSpec { device: "nas:/vol".into(), fstype: "glusterfs".into(), ..spec() };
+    check(&remote, &host(&["36 1 0:9 / /mnt/my-disk rw - fuse.glusterfs nas:/vol rw"]), "");
+}
+
+#[test]
 fn other_options_are_a_remount() {
     let wanted = with(&["noatime", "nofail"]);
     let words = "remounted with noatime";
-    does(&wanted, &fstab(&[SDA]), words, &format!("reload unit files\nreload {UNIT}"), &[]);
-    does(&wanted, &host(&[SDA]), words, "run mount", &["mount -o remount,noatime,nofail /mnt/my-disk"]);
-    let transient = "systemd-mount --collect --type=ext4 --options=noatime,nofail /dev/sda1 /mnt/my-disk";
-    does(&wanted, &systemd(&[SDA]), words, &format!("stop {UNIT}\nrun systemd-mount"), &[transient]);
+    let line = "/dev/sda1 /mnt/my-disk ext4 noatime,nofail 0 2";
+    let fstab_says_so = systemd(&[SDA]).file("/etc/fstab", line, ROOT);
+    does(&wanted, &fstab_says_so, words, &format!("reload unit files\nreload {UNIT}"), &[]);
+    does(&wanted, &host(&[SDA]), words, "run mount", &["mount -o remount,noatime /mnt/my-disk"]);
+    let transient = format!("{IN_UNIT} -o remount,noatime /mnt/my-disk");
+    // The line in fstab has the options of before.
+    for host in [systemd(&[SDA]), fstab(&[SDA])] {
+        does(&wanted, &host, words, "run systemd-run", &[&transient]);
+    }
 }
 
 #[test]
 fn another_device_takes_the_place_of_what_is_there() {
     let other = MountSpec { device: "/dev/sdb1".into(), ..spec() };
     let words = "mounted in place of /dev/sda1 (ext4)";
-    does(&other, &fstab(&[SDA]), words, &format!("stop {UNIT}\nreload unit files\nstart {UNIT}"), &[]);
+    let ran = format!("{IN_UNIT} -t ext4 /dev/sdb1 /mnt/my-disk");
+    // The line in fstab is that of the other device until this has worked.
+    does(&other, &fstab(&[SDA]), words, &format!("stop {UNIT}\nrun systemd-run"), &[&ran]);
+    let said = systemd(&[SDA]).file("/etc/fstab", "/dev/sdb1 /mnt/my-disk ext4 nofail 0 2\n", ROOT);
+    does(&other, &said, words, &format!("stop {UNIT}\nreload unit files\nstart {UNIT}"), &[]);
     check(&MountSpec { fstype: "xfs".into(), ..spec() }, &fstab(&[SDA]), words);
     // The uppermost counts.
     check(&spec(), &fstab(&[SDA, &SDA.replace("sda1", "sdb1")]), "mounted in place of /dev/sdb1 (ext4)");

@@ -5,7 +5,7 @@ const ROOT: Access = Access { mode: 0o755, user: 0, group: 0 };
 const HEADING: &str = "Filename Type Size Used Priority\n";
 
 fn spec(size_mib: Option<u64>) -> SwapSpec {
-    SwapSpec { path: "/swap-file".into(), state: Presence::Present, size_mib }
+    SwapSpec { path: "/swap-file".into(), state: Presence::Present, size_mib, priority: None }
 }
 
 fn absent() -> SwapSpec {
@@ -49,7 +49,8 @@ fn a_new_file_is_made_beside_its_place_and_switched_on() {
 
 #[test]
 fn a_file_system_that_cannot_allocate_gets_zeros() {
-    let host = host("").command("fallocate", 1, "", "Operation not supported");
+    let why = "fallocate: fallocate failed: Operation not supported";
+    let host = host("").command("fallocate", 1, "", why);
     let dd = "dd if=/dev/zero of=/swap-file.drover-new bs=1048576 count=1 conv=fsync";
     let ran = [MAKES[0], dd, MAKES[1], MAKES[2], "swapon /swap-file"];
     does(&spec(Some(1)), &host, "created with 1 MiB; switched on", &ran);
@@ -57,10 +58,15 @@ fn a_file_system_that_cannot_allocate_gets_zeros() {
 
 #[test]
 fn what_could_not_be_made_leaves_nothing_behind() {
-    let host = host("").command("mkswap", 1, "", "no space");
-    let error = apply(&spec(Some(1)), &host).unwrap_err().to_string();
-    assert_eq!(error, "mkswap exited with 1: no space");
-    assert_eq!(host.entry("/swap-file.drover-new").unwrap(), None);
+    let full = "fallocate: fallocate failed: No space left on device";
+    let large = "fallocate: fallocate failed: File too large";
+    for (program, code, says) in [("mkswap", 1, "no space"), ("fallocate", 1, full), ("fallocate", 1, large)] {
+        let host = host("").command(program, code, "", says);
+        let error = apply(&spec(Some(1)), &host).unwrap_err().to_string();
+        assert_eq!(error, format!("{program} exited with {code}: {says}"));
+        assert_eq!(host.entry("/swap-file.drover-new").unwrap(), None);
+        assert!(host.ran().iter().all(|line| !line.starts_with("dd ")), "{says}");
+    }
 }
 
 #[test]
@@ -75,6 +81,30 @@ fn systemd_switches_on_what_it_runs() {
 }
 
 #[test]
+fn a_priority_is_given_and_another_one_is_a_difference() {
+    let with = |priority| SwapSpec { priority: Some(priority), ..spec(Some(1)) };
+    let on = "systemd-run --quiet --wait --collect -- swapon --priority 5 /swap-file";
+    let systemd = |swaps: &str, line: &str| {
+        area(with_file(swaps, ACCESS)).directory("/run/systemd/system", ROOT).file("/etc/fstab", line, ROOT)
+    };
+    let active = "/swap-file file 1020 0 7\n";
+    // What is in fstab is what was wanted before.
+    for line in ["", "/swap-file none swap sw 0 0\n", "/swap-file none swap sw,pri=7 0 0\n"] {
+        does(&with(5), &systemd("", line), "switched on", &[on]);
+        does(&with(5), &systemd(active, line), "priority 7 -> 5", &["swapoff /swap-file", on]);
+        does(&with(7), &systemd(active, line), "", &[]);
+        does(&spec(Some(1)), &systemd(active, line), "", &[]);
+    }
+    let fstab = systemd("/swap-file file 1020 0 -2\n", "/swap-file none swap sw,pri=5 0 0\n");
+    does(&with(5), &fstab, "priority -2 -> 5", &["swapoff /swap-file"]);
+    check(&spec(Some(1)), &systemd("", "/swap-file none swap sw,pri=5 0 0\n"), "switched on");
+    let tools = ["swapoff /swap-file", "swapon --priority 5 /swap-file"];
+    does(&with(5), &with_file(active, ACCESS), "priority 7 -> 5", &tools);
+    let larger = SwapSpec { size_mib: Some(2), ..with(5) };
+    check(&larger, &with_file(active, ACCESS), "size 1 -> 2 MiB; switched on");
+}
+
+#[test]
 fn size_and_mode_are_as_they_must_be() {
     let active = "/swap-file file 1020 0 -2\n";
     does(&spec(Some(1)), &with_file(active, ACCESS), "", &[]);
@@ -82,12 +112,26 @@ fn size_and_mode_are_as_they_must_be() {
     let grown = MAKES.map(|line| line.replace("1048576", "2097152"));
     let grown: Vec<&str> = grown.iter().map(String::as_str).collect();
     let words = "size 1 -> 2 MiB; switched on";
-    let ran = [&["swapoff /swap-file"][..], &grown, &["swapon /swap-file"]].concat();
+    let ran = [grown[0], grown[1], "swapoff /swap-file", grown[2], "swapon /swap-file"];
     does(&spec(Some(2)), &with_file(active, ACCESS), words, &ran);
-    does(&spec(Some(2)), &area(with_file("", ACCESS)), words, &ran[1..]);
+    does(&spec(Some(2)), &area(with_file("", ACCESS)), words, &[&grown[..], &["swapon /swap-file"]].concat());
     let open = with_file(active, Access { mode: 0o644, ..ACCESS });
     let ran = ["chown 0:0 /swap-file", "chmod 0600 /swap-file"];
     does(&spec(Some(1)), &open, "mode 0644 -> 0600", &ran);
+}
+
+#[test]
+fn a_resize_that_goes_wrong_leaves_the_machine_its_swap() {
+    for (program, off) in [("fallocate", false), ("mkswap", false), ("swapoff", true)] {
+        let host = with_file("/swap-file file 1020 0 -2\n", ACCESS).command(program, 1, "", "no space");
+        let error = apply(&spec(Some(2)), &host).unwrap_err().to_string();
+        assert_eq!(error, format!("{program} exited with 1: no space"));
+        let ran = host.ran();
+        assert_eq!(ran.iter().any(|line| line == "swapoff /swap-file"), off, "{ran:?}");
+        assert!(ran.iter().all(|line| !line.starts_with("mv ")), "{ran:?}");
+        assert_eq!(host.entry("/swap-file").unwrap().unwrap().size, MIB);
+        assert_eq!(host.entry("/swap-file.drover-new").unwrap(), None);
+    }
 }
 
 #[test]
@@ -111,7 +155,7 @@ fn what_is_no_swap_area_is_never_touched() {
 
 #[test]
 fn a_block_device_is_only_switched() {
-    let device = |path: &str, state| SwapSpec { path: path.into(), state, size_mib: None };
+    let device = |path: &str, state| SwapSpec { path: path.into(), state, size_mib: None, priority: None };
     let host = |swaps| host(swaps).special("/dev/sda2", EntryKind::Special).link("/dev/disk/by-label/s", "../../sda2");
     let active = "/dev/sda2 partition 1020 0 -2\n";
     for path in ["/dev/sda2", "/dev/disk/by-label/s"] {

@@ -107,10 +107,9 @@ pub(super) fn mount(spec: &Mount, scope: &mut Scope<'_>) -> Result<Made, Compile
     let joined = if options.is_empty() { "defaults".to_owned() } else { options.join(",") };
     let pass = positive(*pass, 0);
     let line = format!("{} {} {fstype} {joined} 0 {pass}", escaped(device), escaped(&path));
-    let mut parts = vec![fstab(Presence::Present, line)];
-    if ensure == MountEnsure::Mounted {
-        parts.push(live(true, device, fstype));
-    }
+    // Mounted first: a line for what can not be mounted would stop the next boot.
+    let live = (ensure == MountEnsure::Mounted).then(|| live(true, device, fstype));
+    let parts: Vec<Part> = live.into_iter().chain([fstab(Presence::Present, line)]).collect();
     Ok(Made::from(parts).then(Finish::ReadUnitFiles))
 }
 
@@ -121,13 +120,17 @@ pub(super) fn swap(spec: &Swap, scope: &mut Scope<'_>) -> Result<Made, CompileEr
     let size = size_mib.map(|size| u64::try_from(size).ok().filter(|size| *size > 0));
     let size =
         size.map(|size| size.ok_or_else(|| scope.invalid("swap.sizeMib", "must be greater than 0"))).transpose()?;
+    let range = "must be from 0 to 32767";
+    let fits = |priority: i32| u16::try_from(priority).ok().filter(|priority| *priority <= 32767);
+    let priority =
+        priority.map(|found| fits(found).ok_or_else(|| scope.invalid("swap.priority", range))).transpose()?;
     let options = priority.map_or_else(|| "sw".to_owned(), |priority| format!("sw,pri={priority}"));
     let line = match state {
         Presence::Present => format!("{} none swap {options} 0 0", escaped(&path)),
         Presence::Absent => String::new(),
     };
     let fstab = entry(state, 0, &path, line);
-    let live = Part::Swap(SwapSpec { path, state, size_mib: size });
+    let live = Part::Swap(SwapSpec { path, state, size_mib: size, priority });
     // Active first, and gone first: the table never names what is not there.
     Ok(Made::from(vec![live, fstab]).then(Finish::ReadUnitFiles))
 }

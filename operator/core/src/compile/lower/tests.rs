@@ -772,6 +772,10 @@ fn the_kernel() {
             base/it: kernelModule.options must be one line of text that is not empty
             base/it: kernelModule.options must not end with a backslash"#]],
     );
+}
+
+#[test]
+fn mounts_and_swap() {
     check_all(
         "mount",
         &[
@@ -786,8 +790,8 @@ fn the_kernel() {
             json!({"path": "/mnt", "device": "x", "fstype": "tmpfs", "options": ["a b"]}),
         ],
         &expect![[r#"
-            edit {"edit":{"edit":"entry","field":1,"key":"/srv/my\\040data","line":"LABEL=my\\040data /srv/my\\040data ext4 noatime,nofail 0 2","state":"Present"},"path":"/etc/fstab"}
             mount {"device":"LABEL=my data","fstype":"ext4","mounted":true,"options":["noatime","nofail"],"path":"/srv/my data"}
+            edit {"edit":{"edit":"entry","field":1,"key":"/srv/my\\040data","line":"LABEL=my\\040data /srv/my\\040data ext4 noatime,nofail 0 2","state":"Present"},"path":"/etc/fstab"}
             then {"finish":"readUnitFiles"}
             edit {"edit":{"edit":"entry","field":1,"key":"/mnt","line":"tmpfs /mnt tmpfs defaults 0 0","state":"Present"},"path":"/etc/fstab"}
             then {"finish":"readUnitFiles"}
@@ -807,15 +811,19 @@ fn the_kernel() {
             json!({"path": "/swapfile", "sizeMib": 512, "priority": 5}),
             json!({"path": "/dev/sdb", "ensure": "Absent"}),
             json!({"path": "/swapfile", "sizeMib": 0}),
+            json!({"path": "/swapfile", "sizeMib": 1, "priority": 32768}),
+            json!({"path": "/swapfile", "sizeMib": 1, "priority": -1}),
         ],
         &expect![[r#"
-            swap {"path":"/swapfile","size_mib":512,"state":"Present"}
+            swap {"path":"/swapfile","priority":5,"size_mib":512,"state":"Present"}
             edit {"edit":{"edit":"entry","field":0,"key":"/swapfile","line":"/swapfile none swap sw,pri=5 0 0","state":"Present"},"path":"/etc/fstab"}
             then {"finish":"readUnitFiles"}
             swap {"path":"/dev/sdb","state":"Absent"}
             edit {"edit":{"edit":"entry","field":0,"key":"/dev/sdb","line":"","state":"Absent"},"path":"/etc/fstab"}
             then {"finish":"readUnitFiles"}
-            base/it: swap.sizeMib must be greater than 0"#]],
+            base/it: swap.sizeMib must be greater than 0
+            base/it: swap.priority must be from 0 to 32767
+            base/it: swap.priority must be from 0 to 32767"#]],
     );
 }
 
