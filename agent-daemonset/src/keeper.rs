@@ -203,11 +203,12 @@ impl<'a> Keeper<'a> {
             error!(%error, "could not note on disk that a run begins; if it is cut off, the next start does not hurry");
         }
         // Opened anew for each run: connections to systemd are not kept for hours.
-        let host = LocalHost::open(&self.root, true).map_err(drover_apply::StateError::from)?;
+        let host = LocalHost::open(&self.root, true).map_err(drover_apply::StateError::from)?.with_digests(self.state);
         let stop = || *self.stopping.borrow();
         let run = Run { host: &host, state: self.state, mode: Mode::Apply, differences: false, stop: &stop };
         let result = run.apply(catalog).await?;
         if !result.interrupted {
+            host.keep_digests(self.state);
             self.memory.end_run()?;
         }
         Ok(result)

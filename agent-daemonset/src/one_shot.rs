@@ -55,7 +55,7 @@ pub(crate) async fn run(options: ApplyOptions) -> anyhow::Result<Exit> {
     }
     let (stop, stopping) = watch::channel(false);
     let signals = Signals::listen().context("could not listen for signals")?;
-    let host = LocalHost::open(&options.root, is_booted(&options.root))?;
+    let host = LocalHost::open(&options.root, is_booted(&options.root))?.with_digests(&state);
     let started = Instant::now();
     let run = Run { host: &host, state: &state, mode, differences: options.noop, stop: &|| *stopping.borrow() };
     let mut result = tokio::select! {
@@ -66,6 +66,7 @@ pub(crate) async fn run(options: ApplyOptions) -> anyhow::Result<Exit> {
         bail!("it was asked to end before the last resource; run it again for the rest");
     }
     if mode == Mode::Apply {
+        host.keep_digests(&state);
         memory.end_run()?;
     }
     drop(lock);

@@ -5,6 +5,7 @@
 
 mod applied;
 mod backups;
+mod digests;
 mod pending;
 
 use std::{io, os::fd::OwnedFd, path::Path};
@@ -12,6 +13,7 @@ use std::{io, os::fd::OwnedFd, path::Path};
 pub use applied::Applied;
 pub(crate) use backups::LARGEST as LARGEST_BACKUP;
 pub use backups::{Backup, Backups};
+pub(crate) use digests::Digests;
 pub use pending::Pending;
 use serde::{Serialize, de::DeserializeOwned};
 use thiserror::Error;

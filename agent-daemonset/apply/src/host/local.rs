@@ -16,10 +16,12 @@ use std::{
 use commands::Runner;
 use drover_catalog::Digest;
 use systemd::Systemd;
+use tracing::warn;
 pub(crate) use tree::Tree;
 pub(crate) use unpack::unpack_bytes;
 
 use super::{Access, Command, CommandOutput, Download, Entry, FileVersion, Host, HostError, Unit, UnitJob, Unpack};
+use crate::state::{Digests, StateDir};
 
 /// How long the validation of a new file may take.
 const VALIDATION_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(60);
@@ -32,6 +34,7 @@ pub struct LocalHost {
     runner: Runner,
     /// Connected when it is first needed: most runs change no service.
     systemd: tokio::sync::OnceCell<Systemd>,
+    digests: Digests,
 }
 
 impl LocalHost {
@@ -48,7 +51,22 @@ impl LocalHost {
             booted,
             runner: Runner::new(root),
             systemd: tokio::sync::OnceCell::new(),
+            digests: Digests::default(),
         })
+    }
+
+    /// The same, with what earlier runs know of files that they read whole; see [`LocalHost::keep_digests`].
+    #[must_use]
+    pub fn with_digests(self, state: &StateDir) -> Self {
+        Self { digests: Digests::load(state), ..self }
+    }
+
+    /// Writes down, at the end of a whole run, what it knows of files that it read whole. What it did not ask for is
+    /// forgotten.
+    pub fn keep_digests(&self, state: &StateDir) {
+        if let Err(error) = self.digests.keep(state) {
+            warn!(%error, "could not remember digests; downloads are read again in the next run");
+        }
     }
 
     /// Whether the folder is the tree of a machine that runs under systemd.
@@ -223,7 +241,7 @@ impl Host for LocalHost {
     }
 
     fn file_digest(&self, path: &str) -> Result<Option<Digest>, HostError> {
-        download::digest(&self.tree, path)
+        download::digest(&self.tree, &self.digests, path)
     }
 
     async fn unpack(&self, unpack: &Unpack<'_>) -> Result<Vec<(String, u64)>, HostError> {

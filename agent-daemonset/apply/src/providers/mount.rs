@@ -162,22 +162,21 @@ async fn mount(spec: &MountSpec, host: &impl Host, by: By) -> Result<(), Provide
         host.reload_unit_files().await?;
         return Ok(host.run_unit_job(&unit_name::of_path(&spec.path, "mount"), UnitJob::Start).await?);
     }
-    let fstype = Some(spec.fstype.as_str()).filter(|fstype| !matches!(*fstype, "" | "none" | "auto"));
-    let options = options::for_the_tool(&spec.options);
-    let mut arguments: Vec<&str> = fstype.into_iter().flat_map(|fstype| ["-t", fstype]).collect();
-    if !options.is_empty() {
-        arguments.extend(["-o", &options]);
-    }
-    arguments.extend([spec.device.as_str(), &spec.path]);
-    run_mount(host, by, &arguments).await
+    run_mount(spec, host, by, &options::for_the_tool(&spec.options)).await
 }
 
-/// Runs mount(8).
-async fn run_mount(host: &impl Host, by: By, arguments: &[&str]) -> Result<(), ProviderError> {
+/// Runs mount(8). It is told the device and the path: by one of them, it would add the options of the line in fstab.
+async fn run_mount(spec: &MountSpec, host: &impl Host, by: By, options: &str) -> Result<(), ProviderError> {
+    let fstype = Some(spec.fstype.as_str()).filter(|fstype| !matches!(*fstype, "" | "none" | "auto"));
+    let mut arguments: Vec<&str> = fstype.into_iter().flat_map(|fstype| ["-t", fstype]).collect();
+    if !options.is_empty() {
+        arguments.extend(["-o", options]);
+    }
+    arguments.extend([spec.device.as_str(), &spec.path]);
     // What it says comes back by the pipe. What it leaves running is the file system, of those in user space.
     let unit = ["systemd-run", "--quiet", "--wait", "--pipe", "--collect", "--property=KillMode=process", "--"];
     let unit = if by == By::TransientUnit { &unit[..] } else { &[] };
-    let argv = unit.iter().chain(&["mount"]).chain(arguments).copied().map(str::to_owned).collect();
+    let argv = unit.iter().chain(&["mount"]).chain(&arguments).copied().map(str::to_owned).collect();
     run_tool(host, &Command::of(argv, TIMEOUT)).await
 }
 
@@ -189,7 +188,7 @@ async fn remount(spec: &MountSpec, host: &impl Host, by: By) -> Result<(), Provi
         return Ok(host.run_unit_job(&unit, UnitJob::ReloadOrRestart).await?);
     }
     let options = format!("remount,{}", options::for_the_tool(&spec.options));
-    run_mount(host, by, &["-o", &options, &spec.path]).await
+    run_mount(spec, host, by, &options).await
 }
 
 async fn unmount(spec: &MountSpec, host: &impl Host, automount: bool, by: By) -> Result<(), ProviderError> {

@@ -10,7 +10,7 @@ use std::{
     fs::File,
     io::{self, Read as _, Write as _},
     sync::Arc,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use drover_catalog::{Digest, Digester};
@@ -20,7 +20,7 @@ use rustls::{
     pki_types::{CertificateDer, pem::PemObject as _},
 };
 
-use super::{Download, HostError, Tree};
+use super::{Digests, Download, HostError, Tree};
 
 /// A mistaken URL must not fill the machine's disk.
 const SIZE_LIMIT: u64 = 4 << 30;
@@ -69,10 +69,10 @@ pub(super) async fn download(tree: &Tree, download: &Download<'_>) -> Result<(),
     staged.place()
 }
 
-/// The digest of a file. `None` where nothing is.
-pub(super) fn digest(tree: &Tree, path: &str) -> Result<Option<Digest>, HostError> {
+/// The digest of a file, by what is known from before if it has not changed since. `None` where nothing is.
+pub(super) fn digest(tree: &Tree, digests: &Digests, path: &str) -> Result<Option<Digest>, HostError> {
     let Some(file) = tree.open_file(path)? else { return Ok(None) };
-    let digest = Digest::of_reader(file);
+    let digest = digests.of(path, &file, SystemTime::now());
     digest.map(Some).map_err(|source| HostError::Path { action: "read", path: path.into(), source })
 }
 

@@ -245,3 +245,26 @@ async fn in_a_folder_nothing_starts() {
     let deferred = host.unit("nginx.service").await.unwrap_err();
     assert!(matches!(deferred, HostError::Unavailable(_)), "{deferred}");
 }
+
+#[test]
+fn a_file_that_an_earlier_run_has_read_is_not_read_again() {
+    let (root, host) = host();
+    write(&host, "/etc/motd", b"moo", mine(0o644)).unwrap();
+    let state = StateDir::new(root.path(), "/state").unwrap();
+    let known = serde_json::json!({ Digest::of(b"/etc/motd").as_str(): {
+        "device": root.path().join("etc/motd").metadata().unwrap().dev(),
+        "version": host.file_version("/etc/motd").unwrap(),
+        "digest": Digest::of(b"as it was read"),
+    }});
+    state.write_json("digests.json", &known).unwrap();
+    let host = host.with_digests(&state);
+    assert_eq!(host.file_digest("/etc/motd").unwrap(), Some(Digest::of(b"as it was read")));
+    host.keep_digests(&state);
+    assert_eq!(state.read_json("digests.json").unwrap(), Some(known));
+    write(&host, "/etc/motd", b"baa", mine(0o644)).unwrap();
+    assert_eq!(host.file_digest("/etc/motd").unwrap(), Some(Digest::of(b"baa")));
+    // Another run, that asks for nothing.
+    let host = LocalHost::open(root.path(), false).unwrap().with_digests(&state);
+    host.keep_digests(&state);
+    assert_eq!(state.read_json("digests.json").unwrap(), Some(serde_json::json!({})));
+}

@@ -151,8 +151,8 @@ fn other_options_are_a_remount() {
     let line = "/dev/sda1 /mnt/my-disk ext4 noatime,nofail 0 2";
     let fstab_says_so = systemd(&[SDA]).file("/etc/fstab", line, ROOT);
     does(&wanted, &fstab_says_so, words, &format!("reload unit files\nreload {UNIT}"), &[]);
-    does(&wanted, &host(&[SDA]), words, "run mount", &["mount -o remount,noatime /mnt/my-disk"]);
-    let transient = format!("{IN_UNIT} -o remount,noatime /mnt/my-disk");
+    does(&wanted, &host(&[SDA]), words, "run mount", &["mount -t ext4 -o remount,noatime /dev/sda1 /mnt/my-disk"]);
+    let transient = format!("{IN_UNIT} -t ext4 -o remount,noatime /dev/sda1 /mnt/my-disk");
     // The line in fstab has the options of before.
     for host in [systemd(&[SDA]), fstab(&[SDA])] {
         does(&wanted, &host, words, "run systemd-run", &[&transient]);

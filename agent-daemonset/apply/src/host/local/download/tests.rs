@@ -104,8 +104,8 @@ fn a_file_arrives_with_its_owner_and_mode_or_not_at_all() {
     assert_eq!(fs::read_to_string(&path).unwrap(), "moo");
     assert_eq!(path.metadata().unwrap().permissions().mode() & 0o7777, 0o640);
     let tree = Tree::open(machine.root.path()).unwrap();
-    assert_eq!(digest(&tree, "/srv/tool").unwrap(), Some(found));
-    assert_eq!(digest(&tree, "/srv/none").unwrap(), None);
+    assert_eq!(digest(&tree, &Digests::default(), "/srv/tool").unwrap(), Some(found));
+    assert_eq!(digest(&tree, &Digests::default(), "/srv/none").unwrap(), None);
 }
 
 #[test]
