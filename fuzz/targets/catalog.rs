@@ -2,8 +2,6 @@
 //! contradicts itself is an error.
 #![no_main]
 
-use std::sync::LazyLock;
-
 use drover_apply::{LocalHost, Mode, Run, StateDir};
 use drover_catalog::{Catalog, Digest, Resource};
 use libfuzzer_sys::Corpus;
@@ -14,20 +12,24 @@ struct Machine {
 }
 
 /// An empty folder; nothing is written to it.
-static MACHINE: LazyLock<Machine> = LazyLock::new(|| {
+fn machine() -> Machine {
     let root = tempfile::tempdir().expect("no folder for a machine").keep();
     let state = StateDir::new(&root, "/state").expect("no state folder");
     let host = LocalHost::open(&root, false).expect("the folder cannot be opened");
     let _ = std::fs::remove_dir(&root);
     Machine { state, host }
-});
+}
+
+thread_local! {
+    static MACHINE: Machine = machine();
+}
 
 libfuzzer_sys::fuzz_target!(|text: &[u8]| -> Corpus {
     let Ok(catalog) = serde_json::from_slice::<Catalog>(text) else { return Corpus::Keep };
     let again = serde_json::to_vec(&catalog).expect("what was read can be written");
     assert_eq!(serde_json::from_slice::<Catalog>(&again).expect("what was written can be read"), catalog);
-    let claims = catalog.resources.iter().flat_map(|resource| &resource.parts).filter_map(|part| part.claim());
-    assert!(claims.clone().all(|claim| claim.conflicts_with(&claim)));
+    let parts = catalog.resources.iter().flat_map(|resource| &resource.parts);
+    assert!(parts.flat_map(drover_catalog::Part::claims).all(|claim| claim.conflicts_with(&claim)));
 
     let forged = !catalog.is_intact();
     let digest = catalog.digest.clone();
@@ -39,11 +41,12 @@ libfuzzer_sys::fuzz_target!(|text: &[u8]| -> Corpus {
     // Order and notifications are the engine's. Without parts, because a guard of a command would run even now.
     let resources = sealed.resources.iter().map(|one| Resource { parts: vec![], finish: vec![], ..one.clone() });
     let empty = Catalog { resources: resources.collect(), ..sealed.clone() };
-    let Machine { state, host } = &*MACHINE;
-    let run = Run { host, state, mode: Mode::Noop, differences: true, stop: &|| false };
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
-    if let Ok(result) = runtime.block_on(run.apply(&empty)) {
-        assert_eq!(result.resources.len(), empty.resources.len());
-    }
+    MACHINE.with(|Machine { state, host }| {
+        let run = Run { host, state, mode: Mode::Noop, differences: true, stop: &|| false };
+        if let Ok(result) = runtime.block_on(run.apply(&empty)) {
+            assert_eq!(result.resources.len(), empty.resources.len());
+        }
+    });
     Corpus::Keep
 });
