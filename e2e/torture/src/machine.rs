@@ -22,11 +22,14 @@ pub(crate) const STATE: &str = "var/lib/drover";
 const APPLETS: &[&str] = &["sh", "mkdir", "mv", "readlink", "sha256sum", "stat", "test"];
 
 /// Appends to the log `$1` one line on what all other arguments are now. A link is what it says: what it leads to is
-/// another's to tell of.
+/// another's to tell of. What is not there is told as well, with exit code 1 of who looks; anything else ends the listener.
 const RECORD: &str = "#!/bin/sh
 log=/log/$1
 shift
-now=$(stat -c '%N %F %a %u:%g' \"$@\" 2>&1; for path; do test -L \"$path\" || sha256sum \"$path\" 2>&1; done)
+now=$(
+    stat -c '%N %F %a %u:%g' \"$@\" 2>&1 || test $? = 1 || exit 1
+    for path; do test -L \"$path\" || sha256sum \"$path\" 2>&1 || test $? = 1 || exit 1; done
+) || exit 1
 echo $now >>\"$log\"
 ";
 

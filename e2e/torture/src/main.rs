@@ -46,7 +46,7 @@ struct Options {
     #[arg(long, default_value_t = 1)]
     stride: usize,
     /// Only this case, as a failure names it
-    #[arg(long)]
+    #[arg(long, allow_hyphen_values = true)]
     only: Option<Injection>,
 }
 
