@@ -123,7 +123,6 @@ fn wanted_access(host: &impl Host, mode: u32, owner: &str, group: &str) -> Resul
 }
 
 /// Words for a change of mode or owner; empty when there is none.
-#[allow(dead_code, reason = "for providers to which owner and mode are one thing with the rest")]
 fn access_changes(found: Access, wanted: Access) -> Vec<String> {
     AccessChange::between(found, wanted).map(|change| change.to_string()).collect()
 }

@@ -12,7 +12,6 @@ use super::{
 use crate::revision::Source;
 
 /// What the lowering of a resource may ask for: rendered templates, and content that it refers to.
-#[allow(dead_code, reason = "not each release has a type that asks for each of these")]
 pub(super) trait Inputs {
     /// The text that a template makes.
     fn render(&mut self, template: &str) -> Result<String, TemplateError>;
