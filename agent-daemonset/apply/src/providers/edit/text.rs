@@ -20,8 +20,15 @@ pub(super) struct Text {
 
 struct Line {
     text: String,
-    /// Empty for a last line without an end.
+    /// Empty for a last line without an end, `\r` for one with half an end.
     ending: &'static str,
+}
+
+impl Line {
+    /// Whether what is written behind it would be part of it.
+    fn is_open(&self) -> bool {
+        !self.ending.ends_with('\n')
+    }
 }
 
 impl Text {
@@ -31,18 +38,19 @@ impl Text {
             None => (false, text),
         };
         let line = |whole: &str| {
-            let ending = if whole.ends_with("\r\n") {
-                "\r\n"
-            } else if whole.ends_with('\n') {
-                "\n"
-            } else {
-                ""
+            let (text, ending) = match (whole.strip_suffix("\r\n"), whole.strip_suffix('\n')) {
+                (Some(text), _) => (text, "\r\n"),
+                (None, Some(text)) => (text, "\n"),
+                // A last line that lost the second half of its end; with a new line behind it, it gets it back.
+                (None, None) => {
+                    (whole.strip_suffix('\r').unwrap_or(whole), if whole.ends_with('\r') { "\r" } else { "" })
+                }
             };
-            Line { text: whole.strip_suffix(ending).unwrap_or(whole).to_owned(), ending }
+            Line { text: text.to_owned(), ending }
         };
         let lines: Vec<Line> = text.split_inclusive('\n').map(line).collect();
         let ending = lines.first().map_or("\n", |first| first.ending);
-        Self { has_mark, ending: if ending.is_empty() { "\n" } else { ending }, lines }
+        Self { has_mark, ending: if ending == "\r\n" { ending } else { "\n" }, lines }
     }
 
     pub(super) fn render(&self) -> String {
@@ -73,7 +81,7 @@ impl Text {
     /// Puts another text in place of a line, which keeps its end; an empty one needs an end to be a line.
     pub(super) fn replace(&mut self, at: usize, text: String) {
         if let Some(line) = self.lines.get_mut(at) {
-            if text.is_empty() && line.ending.is_empty() {
+            if text.is_empty() && line.is_open() {
                 line.ending = self.ending;
             }
             line.text = text;
@@ -84,9 +92,9 @@ impl Text {
     pub(super) fn insert(&mut self, at: usize, texts: impl IntoIterator<Item = String>) {
         let at = at.min(self.lines.len());
         if let Some(before) = at.checked_sub(1).and_then(|before| self.lines.get_mut(before))
-            && before.ending.is_empty()
+            && before.is_open()
         {
-            before.ending = self.ending;
+            before.ending = if before.ending == "\r" { "\r\n" } else { self.ending };
         }
         let ending = self.ending;
         self.lines.splice(at..at, texts.into_iter().map(|text| Line { text, ending }));
@@ -155,6 +163,7 @@ mod tests {
         check("", 0, "x\n");
         check("a", 9, "a\nx\n");
         check("a\nb", 1, "a\nx\nb");
+        check("a\nb\r", 2, "a\nb\r\nx\n");
         check("a\r\nb", 2, "a\r\nb\r\nx\r\n");
         check("\u{feff}a\n", 0, "\u{feff}x\na\n");
     }
