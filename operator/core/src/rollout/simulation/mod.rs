@@ -1,0 +1,10 @@
+//! A small world in which decisions are carried out: it keeps versions as the API server does, evicts as it does, and
+//! watches the invariants after every single write, from what is so and not from what the decision says.
+//!
+//! - `world`: the world and its invariants
+//! - `scenarios`: one story each
+//! - `history`: random histories
+
+mod history;
+mod scenarios;
+mod world;
