@@ -3,8 +3,10 @@
 //!
 //! - `world`: the world and its invariants
 //! - `scenarios`: one story each
+//! - `stopping`: runs that are stopped, rolled back, held, approved
 //! - `history`: random histories
 
 mod history;
 mod scenarios;
+mod stopping;
 mod world;

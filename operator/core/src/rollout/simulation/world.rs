@@ -53,6 +53,9 @@ pub(super) struct World {
     pub(super) luck: BTreeMap<String, Luck>,
     /// Whether what the agents apply asks for a reboot.
     pub(super) needs_reboot: bool,
+    pub(super) own_node: Option<String>,
+    /// Whether the NodeConfig is there.
+    pub(super) has_config: bool,
     pub(super) writes: usize,
     /// Whether what only one operator can promise is checked: not after a write that was decided on an old snapshot.
     pub(super) strict: bool,
@@ -104,6 +107,8 @@ impl World {
             budgets: BTreeMap::new(),
             luck: BTreeMap::new(),
             needs_reboot: false,
+            own_node: None,
+            has_config: true,
             writes: 0,
             strict: true,
         };
@@ -149,9 +154,9 @@ impl World {
         });
         Snapshot {
             rollout: self.rollouts[index].clone(),
-            node_config: Some(self.config.clone()),
+            node_config: self.has_config.then(|| self.config.clone()),
             revisions: self.revisions.clone(),
-            own_node: None,
+            own_node: self.own_node.clone(),
             costs: BTreeMap::new(),
             hosts: self.hosts.clone(),
             nodes: self.nodes.clone(),
@@ -289,6 +294,33 @@ impl World {
             self.now += SignedDuration::try_from(wait.clamp(Duration::from_secs(1), Duration::from_secs(20))).unwrap();
         }
         panic!("never {phase:?}: {:#?}", self.status());
+    }
+
+    /// Lets time pass until the Rollout says this.
+    pub(super) fn until_message(&mut self, message: &str) {
+        for _ in 0..500 {
+            self.settle(0);
+            if self.status().message.as_deref() == Some(message) {
+                return;
+            }
+            self.agents();
+            self.now += SignedDuration::from_secs(5);
+        }
+        panic!("never {message:?}: {:#?}", self.status());
+    }
+
+    pub(super) fn annotate(&mut self, annotation: &str, value: &str) {
+        let version = self.bump();
+        let metadata = &mut self.rollouts[0].metadata;
+        metadata.resource_version = Some(version);
+        metadata.annotations.get_or_insert_default().insert(annotation.into(), value.into());
+    }
+
+    pub(super) fn remove_annotation(&mut self, annotation: &str) {
+        let version = self.bump();
+        let metadata = &mut self.rollouts[0].metadata;
+        metadata.resource_version = Some(version);
+        metadata.annotations.get_or_insert_default().remove(annotation);
     }
 
     pub(super) fn status(&self) -> RolloutStatus {
