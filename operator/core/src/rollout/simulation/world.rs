@@ -6,8 +6,8 @@ use std::{
 };
 
 use drover_crds::{
-    AppliedReport, Host, HostSpec, HostStatus, NodeConfig, NodeConfigSpec, NodeConfigStatus, NodeRef, Rollout,
-    RolloutPhase, RolloutSpec, RolloutStatus,
+    AppliedReport, Host, HostSpec, HostStatus, InFlightHost, NodeConfig, NodeConfigSpec, NodeConfigStatus, NodeRef,
+    Rollout, RolloutPhase, RolloutSpec, RolloutStatus, RunOutcome, RunRecord, StageStep, StopAction,
 };
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -202,6 +202,13 @@ impl World {
                     return false;
                 };
                 host.metadata.resource_version = Some(version);
+                let claim = status.claim.as_ref();
+                let before = host.status.as_ref().map(|status| status.assigned.clone());
+                assert!(
+                    before.is_none_or(|before| before == status.assigned)
+                        || claim.is_some_and(|claim| claim.step == drover_crds::ClaimStep::Apply),
+                    "assigned without being at the step Apply"
+                );
                 host.status = Some(*status);
             }
             Request::PatchNode { node, resource_version, change } => {
@@ -373,21 +380,63 @@ impl World {
 
     /// A machine was begun: were the limits respected?
     pub(super) fn check_admission(&self, before: &Rollout, index: usize) {
-        let entries = |rollout: &Rollout| rollout.status.as_ref().map_or(0, |status| status.in_flight.len());
+        let ledger = |rollout: &Rollout| rollout.status.clone().map_or(vec![], |status| status.in_flight);
         let after = &self.rollouts[index];
-        if entries(after) <= entries(before) || !self.strict {
+        let in_flight = ledger(after);
+        let new: Vec<_> = in_flight.iter().filter(|e| ledger(before).iter().all(|old| old.token != e.token)).collect();
+        // What the ledger had lost and was found in a claim is not begun.
+        let begun = |entry: &&&InFlightHost| {
+            let claim = self.claimed().into_iter().find(|host| uid(&host.metadata) == entry.uid);
+            claim.is_none_or(|host| host.status.as_ref().unwrap().claim.as_ref().unwrap().token != entry.token)
+        };
+        let new: Vec<_> = new.iter().filter(begun).collect();
+        if new.is_empty() {
             return;
         }
-        let in_flight = &after.status.as_ref().unwrap().in_flight;
+        let (status, earlier) = (after.status.as_ref().unwrap(), before.status.as_ref().unwrap());
         assert!(in_flight.len() <= after.spec.resolved_max_parallel(self.hosts.len()));
         assert!(!after.spec.paused.unwrap_or(false), "begun although paused");
+        let annotations = after.metadata.annotations.clone().unwrap_or_default();
+        for annotation in ["drover.dev/pause", "drover.dev/hold"] {
+            assert!(!annotations.contains_key(annotation), "begun although there is {annotation}");
+        }
+        let run = status.run.as_ref().unwrap();
+        for entry in &new {
+            let stage = earlier.stage.as_ref().map(|stage| (stage.step, stage.batch));
+            match &run.stopped {
+                None => assert_eq!(stage, Some((StageStep::Hosts, entry.batch)), "begun outside the batch at hand"),
+                Some(stopped) => {
+                    assert_eq!(stopped.action, StopAction::Rollback, "begun although the run was stopped");
+                    assert_ne!(entry.revision, run.revision, "a rollback to the revision that is rolled back");
+                }
+            }
+        }
+        if !self.strict {
+            return;
+        }
+        let records = self.hosts.iter().flat_map(|host| &host.status.as_ref().unwrap().runs);
+        let newest = |failed: bool| {
+            let of = |record: &&RunRecord| {
+                record.run == run.number
+                    && match record.outcome {
+                        RunOutcome::Failed => failed,
+                        RunOutcome::Succeeded | RunOutcome::RolledBack => !failed,
+                        RunOutcome::Withdrawn | RunOutcome::Skipped => false,
+                    }
+            };
+            records.clone().filter(of).map(|record| record.finished_at.0).max()
+        };
+        if newest(true) > newest(false) {
+            assert_eq!(in_flight.len(), 1, "more than one canary while a failure is fresh");
+        }
         let unavailable = self.nodes.iter().filter(|(machine, node)| {
             node.cordoned || !node.ready || in_flight.iter().any(|entry| entry.host == **machine)
         });
-        assert!(
-            unavailable.count() <= after.spec.resolved_max_unavailable(self.hosts.len()),
-            "maxUnavailable exceeded"
-        );
+        let may = after.spec.resolved_max_unavailable(self.hosts.len());
+        let (count, added) = (unavailable.count(), new.len());
+        // A machine that is out of service anyway makes it no worse.
+        let anyway = new.iter().filter(|e| self.nodes.get(&e.host).is_some_and(|node| node.cordoned || !node.ready));
+        assert!(count <= may || anyway.count() == added, "maxUnavailable exceeded");
     }
 
     /// Nodes are as they were before.
