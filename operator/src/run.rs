@@ -70,6 +70,9 @@ pub(crate) async fn run(
         let master = MasterTemplate { image, pull_policy, log, log_format };
         let mut context = Context::new((client, once), options.namespace, options.identity, leadership.clone(), master);
         context.own_node = options.node_name;
+        let fleet = context.clone();
+        let following = tokio::spawn(async move { fleet.fleet.follow(fleet.client, &fleet.namespace).await });
+        context.fleet.filled().await;
         let controllers = join_all([
             tokio::spawn(host::control(context.clone(), stop.clone())),
             tokio::spawn(node_config::control(context.clone(), stop.clone())),
@@ -87,6 +90,7 @@ pub(crate) async fn run(
                 controllers.await;
             }
         }
+        following.abort();
     }
     election.cancel();
     let _ = released.await;

@@ -64,7 +64,8 @@ struct Herd {
 
 /// Plays them all.
 pub(crate) async fn play(options: &Options, client: Client, namespace: &str) -> anyhow::Result<()> {
-    let pods = tokens::pods(client.clone(), namespace, &options.selector).await.context("cannot list the agents' pods")?;
+    let pods =
+        tokens::pods(client.clone(), namespace, &options.selector).await.context("cannot list the agents' pods")?;
     let read = |name: &str| {
         let path = options.masters_dir.join(name);
         std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
@@ -127,7 +128,9 @@ impl Machine {
                     }
                 }
                 StatusCode::NOT_MODIFIED => {}
-                StatusCode::PRECONDITION_REQUIRED => drop(self.ask(Method::PUT, routes::FACTS, None, Some(&facts)).await),
+                StatusCode::PRECONDITION_REQUIRED => {
+                    drop(self.ask(Method::PUT, routes::FACTS, None, Some(&facts)).await)
+                }
                 _ => sleep(PAUSE).await,
             }
         }
@@ -137,7 +140,11 @@ impl Machine {
     async fn arrive(&mut self, facts: &[u8]) {
         let herd = Arc::clone(&self.herd);
         let turn = herd.arriving.acquire().await;
-        while !self.ask(Method::PUT, routes::FACTS, None, Some(facts)).await.is_some_and(|(status, ..)| status.is_success()) {
+        while !self
+            .ask(Method::PUT, routes::FACTS, None, Some(facts))
+            .await
+            .is_some_and(|(status, ..)| status.is_success())
+        {
             sleep(PAUSE).await;
         }
         drop(turn);
@@ -149,7 +156,11 @@ impl Machine {
     /// Reports that the catalog is applied and all of it was changed.
     async fn deliver(&mut self, catalog: &Catalog) -> anyhow::Result<()> {
         let report = serde_json::to_vec(&converged(catalog))?;
-        while !self.ask(Method::POST, routes::REPORT, None, Some(&report)).await.is_some_and(|(status, ..)| status.is_success()) {
+        while !self
+            .ask(Method::POST, routes::REPORT, None, Some(&report))
+            .await
+            .is_some_and(|(status, ..)| status.is_success())
+        {
             sleep(PAUSE).await;
         }
         Ok(())

@@ -164,13 +164,16 @@ fn cpu_of_all(processes: &[(String, u32)]) -> anyhow::Result<Usage> {
     let mut usage = Usage::new();
     for (name, pid) in processes {
         let folder = Path::new("/proc").join(pid.to_string());
-        let read = |file: &str| std::fs::read_to_string(folder.join(file)).with_context(|| format!("{name} ({pid}) is gone"));
+        let read =
+            |file: &str| std::fs::read_to_string(folder.join(file)).with_context(|| format!("{name} ({pid}) is gone"));
         let stat = read("stat")?;
         let (_, fields) = stat.rsplit_once(") ").context("an odd stat file")?;
         // proc_pid_stat(5): utime and stime are fields 14 and 15, in clock ticks of 10 ms.
         let ticks: f64 = fields.split(' ').skip(11).take(2).filter_map(|field| field.parse::<f64>().ok()).sum();
         let status = read("status")?;
-        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok());
+        let peak = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok());
         let known = usage.entry(name.clone()).or_default();
         known.0 += ticks / 100.0;
         known.1 = known.1.max(peak.unwrap_or_default() * 1024);
