@@ -23,7 +23,8 @@ fn snapshot() -> Snapshot {
         rollout: rollout(),
         node_config: None,
         revisions: [].into(),
-        hosts: vec![host],
+        hosts: vec![host].into(),
+        reported: None,
         own_node: None,
         costs: [].into(),
         nodes: [].into(),
@@ -124,7 +125,7 @@ async fn a_rollout_that_has_said_all_writes_nothing_again() {
     let mut held = rollout();
     held.metadata.finalizers = Some(vec!["drover.dev/rollout".into()]);
     // What it would write about a NodeConfig that is not there is there already.
-    let decision = decide(&Snapshot { rollout: held.clone(), hosts: vec![], ..snapshot() }, now());
+    let decision = decide(&Snapshot { rollout: held.clone(), hosts: vec![].into(), ..snapshot() }, now());
     let Some(Request::WriteRollout(said)) = decision.request else { panic!("{decision:?}") };
     held.status = Some(*said);
     let (context, mut server) = testing::context(true);

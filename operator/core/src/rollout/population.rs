@@ -287,7 +287,7 @@ pub(super) fn batch_name(rollout: &Rollout, batch: usize, machine: Option<&Host>
 
 /// The Host of an entry, if it is still the same one.
 pub(super) fn entry_host<'a>(snapshot: &'a Snapshot, entry: &InFlightHost) -> Option<&'a Host> {
-    snapshot.hosts.iter().find(|host| uid(&host.metadata) == entry.uid && name(&host.metadata) == entry.host)
+    snapshot.hosts.get(&entry.host).filter(|host| uid(&host.metadata) == entry.uid)
 }
 
 /// The step of an entry's machine, from its Host.
