@@ -10,7 +10,7 @@ use std::{
     sync::Arc,
 };
 
-use drover_crds::{ChangeCost, Host, NodeConfig, Rollout};
+use drover_crds::{ChangeCost, Host, NodeConfig, Rollout, RolloutStatus};
 use jiff::Timestamp;
 
 use crate::metadata;
@@ -40,6 +40,15 @@ pub struct Snapshot {
     pub gates: BTreeMap<String, Vec<GateEvidence>>,
     /// When the operator last wrote how far the Rollout is, as far as it remembers: that alone is not written all the time.
     pub reported: Option<Timestamp>,
+}
+
+impl Snapshot {
+    /// The same with another status of the Rollout.
+    pub(super) fn with_status(&self, status: RolloutStatus) -> Self {
+        let mut snapshot = self.clone();
+        snapshot.rollout.status = Some(status);
+        snapshot
+    }
 }
 
 /// Hosts by name.

@@ -47,8 +47,8 @@ struct Subject<'a> {
     snapshot: &'a Snapshot,
     spec: &'a RolloutSpec,
     host: &'a Host,
-    status: HostStatus,
-    claim: Claim,
+    status: &'a HostStatus,
+    claim: &'a Claim,
     node: Option<&'a NodeView>,
     now: Timestamp,
 }
@@ -148,8 +148,8 @@ fn hold(snapshot: &Snapshot, host: &Host, entry: &InFlightHost, now: Timestamp) 
 impl<'a> Subject<'a> {
     /// The machine, if it is claimed.
     fn of(snapshot: &'a Snapshot, host: &'a Host, now: Timestamp) -> Option<Self> {
-        let status = host.status.clone()?;
-        let claim = status.claim.clone()?;
+        let status = host.status.as_ref()?;
+        let claim = status.claim.as_ref()?;
         let node = population::node_of(snapshot, host);
         Some(Self { snapshot, spec: &snapshot.rollout.spec, host, status, claim, node, now })
     }
