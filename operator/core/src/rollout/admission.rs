@@ -109,7 +109,7 @@ struct Room<'a, 'b> {
 
 /// How many bytes of JSON the status of a Rollout has at most, with some room for what may still be said while machines
 /// are under way. The ledger is by far the most of it.
-const STATUS_BYTES: usize = 120 << 10;
+const STATUS_BYTES: usize = 126 << 10;
 
 impl<'a, 'b> Room<'a, 'b> {
     /// What may be begun beside what is under way, or why nothing.

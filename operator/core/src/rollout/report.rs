@@ -20,9 +20,9 @@ use super::{
 const MOST_BATCHES: usize = 50;
 const MOST_FAILURES: usize = 20;
 /// Of how many machines under way it says what they wait for.
-const MOST_WAITING: usize = 20;
+const MOST_WAITING: usize = 10;
 /// How many characters of such a sentence, or of a failure's, are told.
-const MOST_WORDS: usize = 400;
+const MOST_WORDS: usize = 300;
 /// How often it is told how far the Rollout is, when nothing else is new, in seconds.
 const REPORT_SECONDS: i64 = 2;
 
@@ -38,8 +38,8 @@ pub(super) fn most_bytes(status: &RolloutStatus) -> usize {
 
 /// How many bytes of JSON an entry of the ledger comes to at most, without what it waits for.
 pub(super) fn entry_bytes(entry: &InFlightHost) -> usize {
-    // Names, quotes, a number of the batch, a time, and the longest name of a step.
-    let fixed = 160;
+    // The names of fields, quotes, a number of the batch, a time, and the longest name of a step.
+    let fixed = 120;
     fixed + entry.host.len() + entry.uid.len() + entry.token.len() + entry.revision.len()
 }
 
@@ -55,19 +55,18 @@ pub(super) fn not_before(
     (timeless(before) == timeless(after)).then_some(left)
 }
 
-/// A status without what changes with each step of each machine.
-fn timeless(status: &RolloutStatus) -> RolloutStatus {
+/// Whether machines are under way, and a status without what changes with each step of each of them.
+fn timeless(status: &RolloutStatus) -> (bool, RolloutStatus) {
     let mut status = status.clone();
+    let busy = !status.in_flight.is_empty();
+    status.message = None;
     status.counts = None;
     status.batches = vec![];
-    // That the last machine is done is news.
-    let idle = status.in_flight.is_empty();
     status.in_flight = vec![];
-    status.message = idle.then(String::new);
     status.display = status.display.map(|display| RolloutDisplay { batch: None, ..display });
     status.run.iter_mut().for_each(|run| run.updated = None);
     status.conditions.iter_mut().for_each(|condition| condition.message = String::new());
-    status
+    (busy, status)
 }
 
 /// What a Rollout waits for before there is a run, or between two.
