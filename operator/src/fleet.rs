@@ -14,6 +14,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use drover_crds::Host;
@@ -80,6 +81,17 @@ impl Fleet {
     /// Takes in a Node that the API server answered with.
     pub(crate) fn observe_node(&self, node: Node) {
         self.nodes.observe(light_node(node));
+    }
+
+    /// Tells that something happened to machines, in steps that thousands of them share.
+    pub(crate) fn changes_each(&self, together: Duration) -> impl Stream<Item = ()> + Send + 'static {
+        let (hosts, nodes) = (self.hosts.changes().into_stream(), self.nodes.changes().into_stream());
+        let changes = stream::select(Box::pin(hosts), Box::pin(nodes)).ready_chunks(BEHIND);
+        stream::unfold(changes, move |mut changes| async move {
+            changes.next().await?;
+            tokio::time::sleep(together).await;
+            Some(((), changes))
+        })
     }
 
     /// Grows with each change of labels or facts, and when a Host comes or goes.

@@ -18,7 +18,7 @@ use drover_core::{
     trial::{self, Refusal, Trial},
 };
 use drover_crds::{ClaimConflict, GROUP, NodeConfig, Rollout, VERSION};
-use futures::{FutureExt as _, Stream, StreamExt as _, stream};
+use futures::FutureExt as _;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::{
     Api, ResourceExt as _,
@@ -37,7 +37,6 @@ use self::{
 };
 use crate::{
     context::Context,
-    fleet::Fleet,
     objects::{self, RESYNC},
 };
 
@@ -70,7 +69,7 @@ pub(crate) async fn control(context: Context, stop: CancellationToken) {
         .with_config(controller::Config::default().debounce(std::time::Duration::from_millis(200)).concurrency(4));
     let store = controller.store();
     let (by_map, by_secret, by_rollout) = (store.clone(), store.clone(), store.clone());
-    let machines = machines(&context.fleet);
+    let machines = context.fleet.changes_each(TOGETHER);
     let stream = controller
         .watches(Api::<ConfigMap>::namespaced(client.clone(), &namespace), objects::watching(), move |map| {
             let name = map.name_any();
@@ -102,16 +101,6 @@ pub(crate) async fn control(context: Context, stop: CancellationToken) {
 /// References to the NodeConfigs that something is of interest to.
 fn those(store: &Store<NodeConfig>, interested: impl Fn(&NodeConfig) -> bool) -> Vec<ObjectRef<NodeConfig>> {
     store.state().iter().filter(|config| interested(config)).map(|config| ObjectRef::from_obj(&**config)).collect()
-}
-
-/// Tells that something happened to machines, in steps that thousands of them share.
-fn machines(fleet: &Fleet) -> impl Stream<Item = ()> + Send + 'static {
-    let changes = fleet.hosts.changes().into_stream().ready_chunks(10_000);
-    stream::unfold(Box::pin(changes), |mut changes| async move {
-        changes.next().await?;
-        tokio::time::sleep(TOGETHER).await;
-        Some(((), changes))
-    })
 }
 
 /// What is to be said of the newest content.

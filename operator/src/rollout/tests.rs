@@ -1,4 +1,4 @@
-use drover_core::rollout::{NodeChange, PodKey, Request, Snapshot};
+use drover_core::rollout::{NodeChange, PodKey, Snapshot};
 use drover_crds::{Host, HostSpec, NodeRef, Rollout, RolloutSpec};
 use serde_json::json;
 
@@ -91,7 +91,7 @@ async fn a_cordon_and_its_mark_are_one_write() {
 #[tokio::test]
 async fn an_operator_that_does_not_lead_asks_nothing_and_writes_nothing() {
     let (context, mut server) = testing::context(false);
-    let shared = Arc::new(Shared { context, gates: gates() });
+    let shared = Arc::new(Shared { context, gates: gates(), memories: Mutex::default() });
     let (action, writes) = server.serve(&[], reconcile(Arc::new(rollout()), shared)).await;
     assert_eq!(action.unwrap(), Action::await_change());
     assert!(writes.is_empty());
@@ -107,7 +107,7 @@ async fn writes_for(
     context: Context,
     objects: &[(&str, serde_json::Value)],
 ) -> Vec<testing::Asked> {
-    let shared = Arc::new(Shared { context, gates: gates() });
+    let shared = Arc::new(Shared { context, gates: gates(), memories: Mutex::default() });
     let (action, writes) = server.serve(objects, reconcile(Arc::new(rollout()), shared)).await;
     action.unwrap();
     writes

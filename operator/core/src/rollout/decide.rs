@@ -187,7 +187,10 @@ fn stop(snapshot: &Snapshot, status: &RolloutStatus, reason: String, now: Timest
 enum Withdrawal<'a> {
     None,
     /// The run is stopped. A rollback's own machines go back to another revision than the run's, and are not meant.
-    Stopped { revision: &'a str, reason: &'a str },
+    Stopped {
+        revision: &'a str,
+        reason: &'a str,
+    },
     All(String),
 }
 

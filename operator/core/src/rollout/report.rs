@@ -3,7 +3,8 @@
 use std::{fmt, time::Duration};
 
 use drover_crds::{
-    BatchStatus, Counts, Failure, InFlightHost, RolloutDisplay, RolloutPhase, RolloutStatus, RunOutcome, StopAction, Stopped,
+    BatchStatus, Counts, Failure, InFlightHost, RolloutDisplay, RolloutPhase, RolloutStatus, RunOutcome, StopAction,
+    Stopped,
     condition::{self, Summary},
 };
 use jiff::{SignedDuration, Timestamp};
