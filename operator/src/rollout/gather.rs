@@ -48,7 +48,9 @@ const LISTEN: Duration = Duration::from_secs(1);
 /// How long the pods of a node are not looked at again; longer where many nodes are drained at once.
 const PODS: Duration = Duration::from_secs(2);
 const PODS_PER_NODE: Duration = Duration::from_millis(20);
-/// Of how many nodes the pods are listed at once, and between two decisions.
+/// How long a node that is verified is not read again.
+const NODES: Duration = Duration::from_secs(1);
+/// How many nodes are asked about at once, and of how many the pods are listed between two decisions.
 const LISTS: usize = 8;
 const LISTS_BETWEEN: usize = 32;
 /// How many times as long as it takes to read everything lies between two such readings.
@@ -61,6 +63,8 @@ pub(super) struct Memory {
     pub(super) reported: Option<Timestamp>,
     /// The pods of nodes that are drained, and when they were listed.
     pods: BTreeMap<String, (Instant, Vec<PodView>)>,
+    /// When the nodes of machines that are verified were read.
+    nodes: BTreeMap<String, Instant>,
     /// When everything was last read, and how long that took.
     read: Option<(Instant, Duration)>,
 }
@@ -135,22 +139,22 @@ impl<'a> View<'a> {
         }
         self.take_changes();
         self.snapshot.reported = self.memory.reported;
-        let (mut drained, mut targets) = (vec![], vec![]);
+        let (mut drained, mut verified) = (vec![], vec![]);
         let ledger = self.snapshot.rollout.status.iter().flat_map(|status| &status.in_flight);
         for host in ledger.filter_map(|entry| self.snapshot.hosts.get(&entry.host)) {
             let Some(claim) = claim_of(&self.snapshot.rollout, host) else { continue };
             let node = &host.spec.node_ref.name;
             match claim.step {
                 ClaimStep::Drain => drained.push(node.clone()),
-                ClaimStep::Verify => targets.push(Target {
-                    host: host.name_any(),
-                    token: claim.token.clone(),
-                    node: self.context.fleet.nodes.get(node).map(|node| (*node).clone()),
-                }),
+                ClaimStep::Verify => verified.push((host.name_any(), claim.token.clone(), node.clone())),
                 _ => {}
             }
         }
         self.list_pods(&drained).await?;
+        self.read_nodes(verified.iter().map(|(_, _, node)| node.clone()).collect()).await?;
+        let node = |name: &str| self.context.fleet.nodes.get(name).map(|node| (*node).clone());
+        let targets =
+            verified.into_iter().map(|(host, token, name)| Target { host, token, node: node(&name) }).collect();
         self.snapshot.gates = self.gates.ask(self.snapshot.rollout.spec.host_gates(), targets).await;
         Ok(true)
     }
@@ -265,6 +269,25 @@ impl<'a> View<'a> {
         }
     }
 
+    /// Reads the nodes that are verified: what is shown for a gate is no memory.
+    async fn read_nodes(&mut self, verified: BTreeSet<String>) -> Result<(), Error> {
+        self.memory.nodes.retain(|node, _| verified.contains(node));
+        let is_due = |node: &String| self.memory.nodes.get(node).is_none_or(|read| read.elapsed() >= NODES);
+        let due: Vec<String> = verified.into_iter().filter(is_due).collect();
+        let nodes: Api<Node> = Api::all(self.context.client.clone());
+        let read: Vec<(String, Option<Node>)> =
+            stream::iter(due).map(|name| read_node(nodes.clone(), name)).buffer_unordered(LISTS).try_collect().await?;
+        let (now, known) = (Instant::now(), &self.context.fleet.nodes);
+        for (name, node) in read {
+            match node {
+                Some(node) => self.context.fleet.observe_node(node),
+                None => known.forget(&name),
+            }
+            self.memory.nodes.insert(name, now);
+        }
+        Ok(())
+    }
+
     /// Lists the pods of the nodes that are drained, those first that were not looked at for longest.
     async fn list_pods(&mut self, drained: &[String]) -> Result<(), Error> {
         self.memory.pods.retain(|node, _| drained.contains(node));
@@ -319,6 +342,11 @@ async fn revisions(api: &Api<ControllerRevision>, node_config: &str) -> Result<B
     let params = ListParams::default().labels(&format!("{}={node_config}", keys::NODE_CONFIG_LABEL));
     let found = api.list_metadata(&params).await.map_err(|error| Error::List("ControllerRevisions", error))?;
     Ok(found.items.iter().map(ResourceExt::name_any).collect())
+}
+
+async fn read_node(api: Api<Node>, name: String) -> Result<(String, Option<Node>), Error> {
+    let node = api.get_opt(&name).await.map_err(|error| Error::Node(name.clone(), error))?;
+    Ok((name, node))
 }
 
 async fn pods_of(api: Api<Pod>, node: String) -> Result<(String, Vec<PodView>), Error> {
