@@ -34,4 +34,4 @@ mod simulation;
 
 pub use decide::{Decision, decide};
 pub use request::{NodeChange, Request};
-pub use snapshot::{GateEvidence, NodeView, PodKeeper, PodKey, PodView, Snapshot};
+pub use snapshot::{GateEvidence, Hosts, NodeView, PodKeeper, PodKey, PodView, Snapshot};

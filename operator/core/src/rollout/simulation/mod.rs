@@ -5,8 +5,10 @@
 //! - `scenarios`: one story each
 //! - `stopping`: runs that are stopped, rolled back, held, approved
 //! - `history`: random histories
+//! - `scale`: tens of thousands of machines
 
 mod history;
+mod scale;
 mod scenarios;
 mod stopping;
 mod world;
