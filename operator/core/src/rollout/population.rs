@@ -249,7 +249,9 @@ pub(super) fn batches(rollout: &Rollout, members: &[Member<'_>], at_hand: usize)
         let there = batches.get(&batch).map_or(0, Vec::len);
         let mut room = definition.size.map_or(usize::MAX, |size| size.of(members.len())).saturating_sub(there);
         let taken = left.extract_if(.., |index| {
-            let takes = room > 0 && is_for(definition, members[*index].host);
+            // Broken machines are repaired first, whoever the batch is for.
+            let broken = members[*index].standing == Standing::Pending { broken: true };
+            let takes = room > 0 && (broken || is_for(definition, members[*index].host));
             room -= usize::from(takes);
             takes
         });
