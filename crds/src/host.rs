@@ -254,6 +254,8 @@ pub enum ChangeCost {
 pub enum ClaimStep {
     /// Held, nothing done yet.
     Claim,
+    /// The hooks before a machine are run.
+    BeforeHost,
     /// The label that takes the node out of load balancers is set, and settles.
     LeaveLoadBalancer,
     /// The node takes no new pods.
@@ -266,6 +268,8 @@ pub enum ClaimStep {
     Reboot,
     /// The gates are asked.
     Verify,
+    /// The hooks after a machine are run.
+    AfterHost,
     /// Cordon and label become what they were before.
     Restore,
 }
@@ -275,12 +279,14 @@ impl ClaimStep {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Claim => "Claim",
+            Self::BeforeHost => "BeforeHost",
             Self::LeaveLoadBalancer => "LeaveLoadBalancer",
             Self::Cordon => "Cordon",
             Self::Drain => "Drain",
             Self::Apply => "Apply",
             Self::Reboot => "Reboot",
             Self::Verify => "Verify",
+            Self::AfterHost => "AfterHost",
             Self::Restore => "Restore",
         }
     }

@@ -11,7 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
     admission::{self, Hold},
-    people,
+    hook, people,
     population::{self, Goal, Member, Standing, entry_host},
     report,
     request::{NodeChange, Request},
@@ -71,6 +71,9 @@ fn next(snapshot: &Snapshot, now: Timestamp) -> Result<Request, Duration> {
         }
     }
 
+    if let Some(request) = hook::tidy(snapshot) {
+        return Ok(request);
+    }
     let outlook = match begin(snapshot, &status, now) {
         Begin::Wait(why) => report::waiting(snapshot, &why, now),
         Begin::Run(run) => {

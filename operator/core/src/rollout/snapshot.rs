@@ -1,12 +1,14 @@
 //! What a decision about a Rollout looks at. All of it is read from the API server (not from a cache) for each decision,
-//! except for what only the operator can see: evictions that were refused, and what gates answered.
+//! except for what only the operator can see: evictions and Jobs that were refused, and what gates answered.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
 };
 
-use drover_crds::{ChangeCost, Host, NodeConfig, Rollout};
+use drover_crds::{ChangeCost, Host, NodeConfig, Rollout, RolloutPhase};
+
+use super::{gate::GateEvidence, hook::RolloutJob};
 
 /// The state of the world, as far as one Rollout is concerned.
 #[derive(Clone, Debug)]
@@ -29,8 +31,16 @@ pub struct Snapshot {
     pub pods: BTreeMap<String, Vec<PodView>>,
     /// Evictions that were refused since the decision was first asked for, with the reason in words.
     pub refused_evictions: BTreeMap<PodKey, String>,
-    /// For each Host that is being verified, by name: what each of the Rollout's gates showed, in their order.
+    /// For each Host that is being verified, by name: what each of the gates of a machine showed, in their order.
     pub gates: BTreeMap<String, Vec<GateEvidence>>,
+    /// What each of the gates of the run showed that are asked where it is now, in their order.
+    pub run_gates: Vec<GateEvidence>,
+    /// The Jobs that were made for the Rollout, by name; empty where it has neither hooks nor gates that are Jobs.
+    pub jobs: BTreeMap<String, RolloutJob>,
+    /// Jobs that could not be made since the decision was first asked for, by name, with the reason in words.
+    pub refused_jobs: BTreeMap<String, String>,
+    /// The other Rollouts of the namespace, by name; empty where it depends on none.
+    pub other_rollouts: BTreeMap<String, RolloutView>,
 }
 
 /// A Node, as far as a Rollout is concerned.
@@ -95,13 +105,17 @@ pub enum PodKeeper {
     Nobody,
 }
 
-/// What a gate showed for a machine.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum GateEvidence {
-    /// It passed.
-    Passed,
-    /// It did not pass, for this reason.
-    Failed(String),
-    /// It was not asked yet, or there was no answer to judge. That is never a success.
-    Inconclusive,
+/// Another Rollout, as far as one that comes after it is concerned.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RolloutView {
+    /// The Rollouts that it waits for itself.
+    pub depends_on: Vec<String>,
+    /// Where it is.
+    pub phase: Option<RolloutPhase>,
+    /// Whether its status speaks of its spec as it is now.
+    pub is_observed: bool,
+    /// The revision of its run.
+    pub revision: Option<String>,
+    /// The revision that it should have: the one that it pins, or its NodeConfig's newest.
+    pub wanted: Option<String>,
 }

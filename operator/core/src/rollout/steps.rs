@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use drover_crds::{
-    Assignment, Claim, ClaimStep, Host, HostStatus, InFlightHost, Restore, RolloutSpec, RunOutcome, RunRecord,
+    Assignment, Claim, ClaimStep, Gate, Hook, Hooks, Host, HostStatus, InFlightHost, Restore, RolloutSpec, RunOutcome, RunRecord,
     UnmanagedPods,
     condition::{self, Status},
 };
@@ -12,9 +12,11 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
+    gate::{self, Together},
+    hook::{self, Place, Progress},
     population::{self, entry_host},
     request::{NodeChange, Request},
-    snapshot::{GateEvidence, NodeView, PodKeeper, PodView, Snapshot},
+    snapshot::{NodeView, PodKeeper, PodView, Snapshot},
 };
 use crate::metadata::{name, uid};
 
@@ -63,12 +65,16 @@ pub(super) fn next(snapshot: &Snapshot, entry: &InFlightHost, now: Timestamp) ->
     };
     match subject.claim.step {
         ClaimStep::Claim => subject.enter(subject.first_step()),
+        ClaimStep::BeforeHost => {
+            subject.hooks("beforeHost", |hooks| &hooks.before_host, subject.out_of_service())
+        }
         ClaimStep::LeaveLoadBalancer => subject.leave_load_balancer(),
         ClaimStep::Cordon => subject.cordon(),
         ClaimStep::Drain => subject.drain(),
         ClaimStep::Apply => subject.apply(),
         ClaimStep::Reboot => subject.reboot(),
         ClaimStep::Verify => subject.verify(),
+        ClaimStep::AfterHost => subject.hooks("afterHost", |hooks| &hooks.after_host, ClaimStep::Restore),
         ClaimStep::Restore => subject.restore(),
     }
 }
@@ -155,6 +161,11 @@ impl<'a> Subject<'a> {
     }
 
     fn first_step(&self) -> ClaimStep {
+        let before = self.spec.hooks.as_ref().is_some_and(|hooks| !hooks.before_host.is_empty());
+        if before { ClaimStep::BeforeHost } else { self.out_of_service() }
+    }
+
+    fn out_of_service(&self) -> ClaimStep {
         if self.spec.excludes_from_load_balancers() { ClaimStep::LeaveLoadBalancer } else { self.after_load_balancer() }
     }
 
@@ -193,7 +204,11 @@ impl<'a> Subject<'a> {
             ClaimStep::Drain => Some((DRAINED, "Draining")),
             ClaimStep::Reboot => Some((REBOOTED, "Rebooting")),
             ClaimStep::Verify => Some((VERIFIED, "AskingGates")),
-            ClaimStep::Claim | ClaimStep::Apply | ClaimStep::Restore => None,
+            ClaimStep::Claim
+            | ClaimStep::BeforeHost
+            | ClaimStep::Apply
+            | ClaimStep::AfterHost
+            | ClaimStep::Restore => None,
         };
         if let Some((type_, reason)) = begun {
             condition::set(&mut status.conditions, type_, Status::Unknown, reason, "", None, self.now);
@@ -218,7 +233,11 @@ impl<'a> Subject<'a> {
             ClaimStep::Drain => Some((DRAINED, "Drained")),
             ClaimStep::Reboot => Some((REBOOTED, "AnotherBootId")),
             ClaimStep::Verify => Some((VERIFIED, "GatesPassed")),
-            ClaimStep::Claim | ClaimStep::Apply | ClaimStep::Restore => None,
+            ClaimStep::Claim
+            | ClaimStep::BeforeHost
+            | ClaimStep::Apply
+            | ClaimStep::AfterHost
+            | ClaimStep::Restore => None,
         };
         if let Some((type_, reason)) = done {
             condition::set(conditions, type_, Status::True, reason, "", None, self.now);
@@ -395,23 +414,59 @@ impl<'a> Subject<'a> {
         self.wait_for(format!("the reboot: {reasons}"), LATER)
     }
 
+    fn place(&self, what: &'static str) -> Place<'_> {
+        let claim = &self.claim;
+        let host = Some((name(&self.host.metadata), claim.token.as_str()));
+        Place { what, run: claim.run, revision: &claim.target.revision, batch: Some(claim.batch), host }
+    }
+
     fn verify(&self) -> Next {
-        let unknown = vec![];
-        let evidence = self.snapshot.gates.get(name(&self.host.metadata)).unwrap_or(&unknown);
-        for (index, gate) in self.spec.host_gates().iter().enumerate() {
-            let shown = match evidence.get(index) {
-                Some(GateEvidence::Passed) => continue,
-                Some(GateEvidence::Failed(why)) => why.as_str(),
-                Some(GateEvidence::Inconclusive) | None => "no answer yet",
-            };
-            let timeout = gate.resolved_timeout_seconds();
-            if self.is_over(timeout) {
-                return self.fail(format!("gate {} did not pass within {timeout} s: {shown}", gate.describe()));
+        let gates = self.spec.host_gates();
+        let evidence = self.snapshot.gates.get(name(&self.host.metadata)).map_or(&[][..], Vec::as_slice);
+        let together = gate::together(self.snapshot, gates, evidence, &self.place("host"), self.elapsed());
+        let least = |of: fn(&Gate) -> i32| gates.iter().map(of).min().unwrap_or(2);
+        match together {
+            Together::Passed(shown) => self.verified(&shown),
+            Together::Failed(why) => self.fail(why),
+            Together::Inconclusive(why) => self.fail(format!("Inconclusive: {why}")),
+            Together::Stuck(why) if self.is_over(least(Gate::resolved_timeout_seconds)) => self.fail(why),
+            Together::Stuck(why) => self.wait_for(why, LATER),
+            Together::Pending(why) => {
+                let period = u64::try_from(least(Gate::resolved_period_seconds)).unwrap_or(2);
+                self.wait_for(why, Duration::from_secs(period))
             }
-            let period = Duration::from_secs(u64::try_from(gate.resolved_period_seconds()).unwrap_or(2));
-            return self.wait_for(format!("gate {}: {shown}", gate.describe()), period);
+            Together::Wanted(job) => Next::Request(Request::CreateJob(job)),
         }
-        self.enter(ClaimStep::Restore)
+    }
+
+    /// The gates passed; the condition tells what those showed that decide nothing.
+    fn verified(&self, shown: &[(String, String)]) -> Next {
+        let after = self.spec.hooks.as_ref().is_some_and(|hooks| !hooks.after_host.is_empty());
+        let next = self.enter(if after { ClaimStep::AfterHost } else { ClaimStep::Restore });
+        match next {
+            Next::Request(Request::WriteHost { host, mut status }) if !shown.is_empty() => {
+                let told: Vec<String> =
+                    shown.iter().map(|(gate, answer)| format!("dry run of gate {gate}: {answer}")).collect();
+                let told = told.join("; ").chars().take(1000).collect::<String>();
+                let (is, reason) = (Status::True, "GatesPassed");
+                condition::set(&mut status.conditions, VERIFIED, is, reason, told, None, self.now);
+                Next::Request(Request::WriteHost { host, status })
+            }
+            next => next,
+        }
+    }
+
+    /// Runs the hooks of this machine, then goes on.
+    fn hooks(&self, what: &'static str, hooks: fn(&Hooks) -> &Vec<Hook>, then: ClaimStep) -> Next {
+        let hooks = self.spec.hooks.as_ref().map_or(&[][..], |all| hooks(all));
+        let longest = hooks.iter().map(Hook::resolved_timeout_seconds).max().unwrap_or(0);
+        match hook::run(self.snapshot, hooks, &self.place(what)) {
+            Progress::Done => self.enter(then),
+            Progress::Request(request) => Next::Request(request),
+            Progress::Failed(why) => self.fail(why),
+            Progress::Stuck(why) if self.is_over(longest) => self.fail(why),
+            Progress::Stuck(why) | Progress::Wait(why) => self.wait_for(why, LATER),
+        }
     }
 
     /// Gives back the node as it was, then lets the machine go.

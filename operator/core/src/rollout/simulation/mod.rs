@@ -3,8 +3,10 @@
 //!
 //! - `world`: the world and its invariants
 //! - `scenarios`: one story each
+//! - `gates`: gates, hooks and Rollouts that wait for each other
 //! - `history`: random histories
 
+mod gates;
 mod history;
 mod scenarios;
 mod world;
