@@ -14,6 +14,10 @@ pub const RUN_LABEL: &str = "drover.dev/run";
 pub const BATCH_LABEL: &str = "drover.dev/batch";
 /// On a Job that was made for a machine: the Host's name.
 pub const HOST_LABEL: &str = "drover.dev/host";
+/// On a Job that was made for a machine: the token of the hold on it.
+pub const HOLD_TOKEN_ANNOTATION: &str = "drover.dev/hold-token";
+/// On a Job that was made from a CronJob by other than its schedule, as `kubectl create job --from` writes it.
+pub const INSTANTIATE_ANNOTATION: &str = "cronjob.kubernetes.io/instantiate";
 /// On a Rollout: hosts are given back before it goes.
 pub const ROLLOUT_FINALIZER: &str = "drover.dev/rollout";
 /// On a Node, by Kubernetes: load balancers outside the cluster leave this node out.

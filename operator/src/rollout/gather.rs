@@ -3,8 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use drover_core::rollout::{NodeView, PodKeeper, PodKey, PodView, Snapshot};
-use drover_crds::{Claim, ClaimStep, Host, NodeConfig, Rollout, keys};
+use drover_core::rollout::{GateEvidence, NodeView, PodKeeper, PodKey, PodView, RolloutView, Snapshot, asked_of_run};
+use drover_crds::{Claim, ClaimStep, Host, NodeConfig, Rollout, StageStep, keys};
+use futures::future::join_all;
+use jiff::Timestamp;
 use k8s_openapi::api::{
     apps::v1::ControllerRevision,
     core::v1::{Node, Pod},
@@ -12,8 +14,14 @@ use k8s_openapi::api::{
 use kube::{Api, Resource, ResourceExt, api::ListParams};
 use serde::de::DeserializeOwned;
 
-use super::gates::{Gates, Target};
-use crate::{context::Context, host::is_ready};
+use super::{
+    gates::{Gates, Target},
+    jobs,
+};
+use crate::{
+    context::{Context, now},
+    host::is_ready,
+};
 
 /// What could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +30,8 @@ pub(crate) enum Error {
     Rollout(String, #[source] kube::Error),
     #[error("cannot read NodeConfig {0}")]
     NodeConfig(String, #[source] kube::Error),
+    #[error("cannot list the Jobs of Rollout {0}")]
+    Jobs(String, #[source] kube::Error),
     #[error("cannot list {0}")]
     List(&'static str, #[source] kube::Error),
 }
@@ -59,14 +69,26 @@ pub(super) async fn snapshot(context: &Context, gates: &Gates, name: &str) -> Re
                 pods.insert(node.clone(), found.iter().map(pod_view).collect());
             }
             ClaimStep::Verify => targets.push(Target {
-                host: host.name_any(),
-                token: claim.token.clone(),
+                place: claim.token.clone(),
+                host: Some(host.name_any()),
+                since: claim.step_started_at.0,
                 node: nodes.iter().find(|candidate| candidate.name_any() == *node).cloned(),
             }),
             _ => {}
         }
     }
-    let gates = gates.ask(rollout.spec.host_gates(), targets).await;
+    let at = now();
+    gates.forget();
+    let machines = targets.iter().map(|target| gates.ask(rollout.spec.host_gates(), target, at));
+    let (run_gates, machines) = tokio::join!(ask_run(&rollout, gates, at), join_all(machines));
+    let hosts_asked = targets.iter().filter_map(|target| target.host.clone());
+    let gates = hosts_asked.zip(machines).collect();
+    let jobs = if rollout.spec.has_jobs() {
+        jobs::list(context, &rollout).await.map_err(|error| Error::Jobs(name.to_owned(), error))?
+    } else {
+        BTreeMap::new()
+    };
+    let other_rollouts = other_rollouts(context, &rollout).await?;
     let nodes = nodes.iter().map(|node| (node.name_any(), node_view(node))).collect();
     let refused_evictions = BTreeMap::new();
     let own_node = context.own_node.clone();
@@ -82,7 +104,51 @@ pub(super) async fn snapshot(context: &Context, gates: &Gates, name: &str) -> Re
         pods,
         refused_evictions,
         gates,
+        run_gates,
+        jobs,
+        refused_jobs: BTreeMap::new(),
+        other_rollouts,
     }))
+}
+
+/// What the gates of the run itself answered that are asked where it is now.
+async fn ask_run(rollout: &Rollout, gates: &Gates, now: Timestamp) -> Vec<GateEvidence> {
+    match asked_of_run(rollout, now) {
+        Some(asked) => {
+            let target = Target { place: asked.place, host: None, node: None, since: asked.since };
+            gates.ask(asked.gates, &target, now).await
+        }
+        None => vec![],
+    }
+}
+
+/// The other Rollouts, while this one waits for some of them.
+async fn other_rollouts(context: &Context, rollout: &Rollout) -> Result<BTreeMap<String, RolloutView>, Error> {
+    let step = rollout.status.as_ref().and_then(|status| status.stage.as_ref()).map(|stage| stage.step);
+    if rollout.spec.depends_on.is_empty() || step.is_some_and(|step| step != StageStep::BeforeRun) {
+        return Ok(BTreeMap::new());
+    }
+    let (client, namespace) = (|| context.client.clone(), &context.namespace);
+    let configs =
+        list(&Api::<NodeConfig>::namespaced(client(), namespace), "NodeConfigs", ListParams::default()).await?;
+    let rollouts = list(&Api::<Rollout>::namespaced(client(), namespace), "Rollouts", ListParams::default()).await?;
+    let newest = |name: &str| {
+        let config = configs.iter().find(|config| config.name_any() == name)?;
+        config.status.as_ref()?.revision.clone()
+    };
+    Ok(rollouts.iter().map(|other| (other.name_any(), rollout_view(other, &newest))).collect())
+}
+
+fn rollout_view(rollout: &Rollout, newest: &dyn Fn(&str) -> Option<String>) -> RolloutView {
+    let reference = &rollout.spec.node_config_ref;
+    let status = rollout.status.as_ref();
+    RolloutView {
+        depends_on: rollout.spec.depends_on.iter().map(|other| other.name.clone()).collect(),
+        phase: status.and_then(|status| status.phase),
+        is_observed: status.and_then(|status| status.observed_generation) == rollout.metadata.generation,
+        revision: status.and_then(|status| status.run.as_ref()).map(|run| run.revision.clone()),
+        wanted: reference.revision.clone().or_else(|| newest(&reference.name)),
+    }
 }
 
 /// The Rollout's claim on a Host, if it has one.

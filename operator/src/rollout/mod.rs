@@ -3,6 +3,7 @@
 mod carry_out;
 mod gates;
 mod gather;
+mod jobs;
 #[cfg(test)]
 mod tests;
 
@@ -11,7 +12,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use drover_core::rollout::decide;
 use drover_crds::{Host, NodeConfig, Rollout};
 use futures::FutureExt as _;
-use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::{batch::v1::Job, core::v1::Node};
 use kube::{
     Api, Resource as _, ResourceExt as _,
     runtime::{
@@ -51,7 +52,7 @@ struct Shared {
 /// Runs until the token is cancelled.
 pub(crate) async fn control(context: Context, stop: CancellationToken) {
     let (client, namespace) = (context.client.clone(), context.namespace.clone());
-    let gates = match gates::Gates::new() {
+    let gates = match gates::Gates::new(context.client.clone(), context.namespace.clone()) {
         Ok(gates) => gates,
         Err(error) => {
             tracing::error!(error = %objects::chain(&error), "Cannot make the client for gates");
@@ -61,11 +62,16 @@ pub(crate) async fn control(context: Context, stop: CancellationToken) {
     let controller = Controller::new(Api::<Rollout>::namespaced(client.clone(), &namespace), objects::watching())
         .with_config(controller::Config::default().debounce(Duration::from_millis(100)).concurrency(8));
     let (by_host, by_config, by_node) = (controller.store(), controller.store(), controller.store());
+    let by_rollout = controller.store();
     let stream = controller
         .watches(Api::<Host>::namespaced(client.clone(), &namespace), objects::watching(), move |_| all(&by_host))
         .watches(Api::<NodeConfig>::namespaced(client.clone(), &namespace), objects::watching(), move |_| {
             all(&by_config)
         })
+        .watches(Api::<Rollout>::namespaced(client.clone(), &namespace), objects::watching(), move |rollout| {
+            waiting_for(&rollout.name_any(), &by_rollout)
+        })
+        .owns(Api::<Job>::namespaced(client.clone(), &namespace), objects::watching())
         .watches(Api::<Node>::all(client), objects::watching(), move |_| all(&by_node))
         .graceful_shutdown_on(stop.cancelled_owned())
         .run(
@@ -83,10 +89,16 @@ fn all(rollouts: &Store<Rollout>) -> Vec<ObjectRef<Rollout>> {
     rollouts.state().iter().map(|rollout| ObjectRef::from_obj(&**rollout)).collect()
 }
 
+/// References to the Rollouts that wait for this one.
+fn waiting_for(name: &str, rollouts: &Store<Rollout>) -> Vec<ObjectRef<Rollout>> {
+    let waits = |rollout: &Rollout| rollout.spec.depends_on.iter().any(|other| other.name == name);
+    rollouts.state().iter().filter(|rollout| waits(rollout)).map(|rollout| ObjectRef::from_obj(&**rollout)).collect()
+}
+
 #[tracing::instrument(skip_all, fields(rollout = %rollout.name_any()))]
 async fn reconcile(rollout: Arc<Rollout>, shared: Arc<Shared>) -> Result<Action, Error> {
     let Shared { context, gates } = &*shared;
-    let mut refused = BTreeMap::new();
+    let (mut refused, mut refused_jobs) = (BTreeMap::new(), BTreeMap::new());
     for _ in 0..MOST_REQUESTS {
         if !context.leadership.is_held() {
             return Ok(Action::await_change());
@@ -95,6 +107,7 @@ async fn reconcile(rollout: Arc<Rollout>, shared: Arc<Shared>) -> Result<Action,
             return Ok(Action::await_change());
         };
         snapshot.refused_evictions.clone_from(&refused);
+        snapshot.refused_jobs.clone_from(&refused_jobs);
         let decision = decide(&snapshot, now());
         let Some(request) = decision.request else {
             context.backoff.reset(&format!("rollout/{}", rollout.name_any()));
@@ -104,6 +117,9 @@ async fn reconcile(rollout: Arc<Rollout>, shared: Arc<Shared>) -> Result<Action,
             carry_out::Outcome::Done(written) => announce(context, &snapshot.rollout, written.as_deref()).await,
             carry_out::Outcome::Refused(pod, why) => {
                 refused.insert(pod, why);
+            }
+            carry_out::Outcome::RefusedJob(job, why) => {
+                refused_jobs.insert(job, why);
             }
             carry_out::Outcome::Conflict => tracing::debug!("The world changed meanwhile; deciding anew"),
         }

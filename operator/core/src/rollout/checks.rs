@@ -129,13 +129,8 @@ impl Here<'_> {
         let since = gate::asked_since(rollout, step, batch.unwrap_or_default(), self.since);
         let elapsed = self.now.duration_since(since);
         let is_patient = what == "preflight";
-        let together = gate::together(
-            self.snapshot,
-            gates,
-            &self.snapshot.run_gates,
-            &self.place(what, batch),
-            elapsed,
-        );
+        let together =
+            gate::together(self.snapshot, gates, &self.snapshot.run_gates, &self.place(what, batch), elapsed);
         let period = gates.iter().map(Gate::resolved_period_seconds).min().unwrap_or(2);
         let period = Duration::from_secs(u64::try_from(period).unwrap_or(2));
         Some(match together {
@@ -164,7 +159,8 @@ impl Here<'_> {
     fn tell(&self, shown: &[(String, String)], batch: Option<i32>) -> Option<Pass> {
         let mut status = self.snapshot.rollout.status.clone().unwrap_or_default();
         let run = self.goal.run;
-        let is_told = |entry: &DryRunGate, gate: &String| entry.gate == *gate && (entry.run, entry.batch) == (run, batch);
+        let is_told =
+            |entry: &DryRunGate, gate: &String| entry.gate == *gate && (entry.run, entry.batch) == (run, batch);
         if shown.iter().all(|(gate, _)| status.dry_run_gates.iter().any(|entry| is_told(entry, gate))) {
             return None;
         }

@@ -1,6 +1,6 @@
 //! What gates say: how answers are counted, and what the counts mean. Who asks, and how, is left to the operator.
 
-use drover_crds::{ClaimStep, Claim, Gate, Rollout, StageStep};
+use drover_crds::{Gate, Rollout, StageStep};
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
@@ -108,14 +108,12 @@ pub(super) fn verdict(gate: &Gate, evidence: &GateEvidence, elapsed: SignedDurat
     }
     if exceeds(evidence.inconclusive, gate.inconclusive_limit) {
         let why = evidence.objection.as_deref().unwrap_or_default();
-        return Verdict::Inconclusive(format!(
-            "gate {name} was inconclusive {} times: {why}",
-            evidence.inconclusive
-        ));
+        return Verdict::Inconclusive(format!("gate {name} was inconclusive {} times: {why}", evidence.inconclusive));
     }
     let timeout = gate.resolved_timeout_seconds();
     if elapsed >= SignedDuration::from_secs(i64::from(timeout)) {
-        let failed = |why: &str| Verdict::Failed(format!("gate {name} did not pass within {timeout} s: {why}{measured}"));
+        let failed =
+            |why: &str| Verdict::Failed(format!("gate {name} did not pass within {timeout} s: {why}{measured}"));
         return match &evidence.last {
             GateAnswer::Failed(why) => failed(why),
             GateAnswer::Passed => failed(&format!(
@@ -247,11 +245,6 @@ pub(super) fn asked_since(rollout: &Rollout, step: StageStep, batch: i32, since:
     since.checked_add(SignedDuration::from_secs(i64::from(soak))).unwrap_or(since)
 }
 
-/// Since when the gates of a machine are asked, if they are.
-pub fn asked_of_host(claim: &Claim) -> Option<Timestamp> {
-    (claim.step == ClaimStep::Verify).then_some(claim.step_started_at.0)
-}
-
 /// Whether this run changed any machine.
 pub(super) fn has_changed_machines(snapshot: &Snapshot, run: i64) -> bool {
     let records = snapshot.hosts.iter().filter_map(|host| population::record(&snapshot.rollout, host));
@@ -299,7 +292,8 @@ mod tests {
         check(&thrice, "++-++", 0, r#"Pending("gate tcp :80: refused")"#);
         check(&thrice, "++?++", 0, r#"Pending("gate tcp :80: silent")"#);
         check(&thrice, "++-+++", 0, "Passed");
-        let late = r#"Failed("gate tcp :80 did not pass within 60 s: it passed 2 of 3 times in a row, and before: refused")"#;
+        let late =
+            r#"Failed("gate tcp :80 did not pass within 60 s: it passed 2 of 3 times in a row, and before: refused")"#;
         check(&thrice, "-++", 60, late);
 
         let limited = json!({"failureLimit": 1, "inconclusiveLimit": 2, "name": "errors"});

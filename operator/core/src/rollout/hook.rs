@@ -115,13 +115,8 @@ pub(super) fn gate_job<'a>(
     let Some(job) = &gate.job else { return Ok(None) };
     let what = gate.name.as_deref().unwrap_or(&job.template_ref.name);
     // A dot can not be in the name of a hook.
-    let wanted = wanted(
-        snapshot,
-        place,
-        &format!("gate.{what}"),
-        &job.template_ref.name,
-        gate.resolved_timeout_seconds(),
-    );
+    let wanted =
+        wanted(snapshot, place, &format!("gate.{what}"), &job.template_ref.name, gate.resolved_timeout_seconds());
     find(snapshot, wanted).map(Some)
 }
 

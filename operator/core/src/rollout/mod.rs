@@ -37,7 +37,7 @@ mod steps;
 mod simulation;
 
 pub use decide::{Decision, decide};
-pub use gate::{AskedGates, GateAnswer, GateEvidence, asked_of_host, asked_of_run};
+pub use gate::{AskedGates, GateAnswer, GateEvidence, asked_of_run};
 pub use hook::{JobView, RolloutJob, Wanted, label_value};
 pub use request::{NodeChange, Request};
 pub use snapshot::{NodeView, PodKeeper, PodKey, PodView, RolloutView, Snapshot};

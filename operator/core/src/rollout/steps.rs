@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use drover_crds::{
-    Assignment, Claim, ClaimStep, Gate, Hook, Hooks, Host, HostStatus, InFlightHost, Restore, RolloutSpec, RunOutcome, RunRecord,
-    UnmanagedPods,
+    Assignment, Claim, ClaimStep, Gate, Hook, Hooks, Host, HostStatus, InFlightHost, Restore, RolloutSpec, RunOutcome,
+    RunRecord, UnmanagedPods,
     condition::{self, Status},
 };
 use jiff::{SignedDuration, Timestamp};
@@ -65,9 +65,7 @@ pub(super) fn next(snapshot: &Snapshot, entry: &InFlightHost, now: Timestamp) ->
     };
     match subject.claim.step {
         ClaimStep::Claim => subject.enter(subject.first_step()),
-        ClaimStep::BeforeHost => {
-            subject.hooks("beforeHost", |hooks| &hooks.before_host, subject.out_of_service())
-        }
+        ClaimStep::BeforeHost => subject.hooks("beforeHost", |hooks| &hooks.before_host, subject.out_of_service()),
         ClaimStep::LeaveLoadBalancer => subject.leave_load_balancer(),
         ClaimStep::Cordon => subject.cordon(),
         ClaimStep::Drain => subject.drain(),
@@ -204,11 +202,9 @@ impl<'a> Subject<'a> {
             ClaimStep::Drain => Some((DRAINED, "Draining")),
             ClaimStep::Reboot => Some((REBOOTED, "Rebooting")),
             ClaimStep::Verify => Some((VERIFIED, "AskingGates")),
-            ClaimStep::Claim
-            | ClaimStep::BeforeHost
-            | ClaimStep::Apply
-            | ClaimStep::AfterHost
-            | ClaimStep::Restore => None,
+            ClaimStep::Claim | ClaimStep::BeforeHost | ClaimStep::Apply | ClaimStep::AfterHost | ClaimStep::Restore => {
+                None
+            }
         };
         if let Some((type_, reason)) = begun {
             condition::set(&mut status.conditions, type_, Status::Unknown, reason, "", None, self.now);
@@ -233,11 +229,9 @@ impl<'a> Subject<'a> {
             ClaimStep::Drain => Some((DRAINED, "Drained")),
             ClaimStep::Reboot => Some((REBOOTED, "AnotherBootId")),
             ClaimStep::Verify => Some((VERIFIED, "GatesPassed")),
-            ClaimStep::Claim
-            | ClaimStep::BeforeHost
-            | ClaimStep::Apply
-            | ClaimStep::AfterHost
-            | ClaimStep::Restore => None,
+            ClaimStep::Claim | ClaimStep::BeforeHost | ClaimStep::Apply | ClaimStep::AfterHost | ClaimStep::Restore => {
+                None
+            }
         };
         if let Some((type_, reason)) = done {
             condition::set(conditions, type_, Status::True, reason, "", None, self.now);

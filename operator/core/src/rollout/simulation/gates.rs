@@ -203,8 +203,7 @@ fn hooks_are_run_in_their_order_each_once_and_jobs_that_are_done_with_go() {
     let made: Vec<_> = world.made.iter().map(|(job, host)| (job.as_str(), host.as_deref())).collect();
     let machine = |host| [("beforeHost", Some(host)), ("afterHost", Some(host))];
     let batch = |host| [&[("beforeBatch", None)][..], &machine(host), &[("afterBatch", None)]].concat();
-    let expected =
-        [&[("beforeRun", None)][..], &batch("node-1"), &batch("node-2"), &[("afterRun", None)]].concat();
+    let expected = [&[("beforeRun", None)][..], &batch("node-1"), &batch("node-2"), &[("afterRun", None)]].concat();
     assert_eq!(made, expected);
     world.assert_given_back(&before);
     assert!(world.jobs.values().all(|job| !job.of_host), "{:?}", world.jobs);
@@ -223,7 +222,10 @@ fn a_hook_before_the_run_that_fails_stops_it_before_anything_moved() {
     assert!(passes(&mut world, RolloutPhase::Failed, &["beforerun"]), "{:?}", world.status());
     assert_eq!((assigned(&world), world.made.len()), (0, 1));
     let told = message(&world);
-    assert!(told.contains("hook beforerun (beforeRun) failed: BackoffLimitExceeded; see kubectl logs job/base-"), "{told}");
+    assert!(
+        told.contains("hook beforerun (beforeRun) failed: BackoffLimitExceeded; see kubectl logs job/base-"),
+        "{told}"
+    );
     // Tried again, it is run again: it is another run.
     world.rollouts[0].metadata.generation = Some(2);
     assert!(passes(&mut world, RolloutPhase::Complete, &[]));
@@ -232,7 +234,9 @@ fn a_hook_before_the_run_that_fails_stops_it_before_anything_moved() {
 #[test]
 fn a_hook_that_fails_fails_its_machine_or_stops_the_run_unless_that_is_ignored() {
     // How many machines were changed when it stopped, and how many failed.
-    for (place, changed, failed) in [("beforeBatch", 0, 0), ("beforeHost", 0, 1), ("afterHost", 1, 1), ("afterBatch", 1, 0)] {
+    for (place, changed, failed) in
+        [("beforeBatch", 0, 0), ("beforeHost", 0, 1), ("afterHost", 1, 1), ("afterBatch", 1, 0)]
+    {
         let mut world = with_hooks(2, "Fail");
         let before = world.nodes.clone();
         let name = place.to_lowercase();
@@ -252,7 +256,11 @@ fn a_template_that_is_missing_is_waited_for_by_name() {
     let mut world = with_hooks(1, "Fail");
     world.templates.remove("beforeRun");
     assert!(!passes(&mut world, RolloutPhase::Complete, &[]));
-    assert!(message(&world).contains("hook beforerun (beforeRun): there is no CronJob beforeRun"), "{}", message(&world));
+    assert!(
+        message(&world).contains("hook beforerun (beforeRun): there is no CronJob beforeRun"),
+        "{}",
+        message(&world)
+    );
     world.templates.insert("beforeRun");
     assert!(passes(&mut world, RolloutPhase::Complete, &[]));
     assert_eq!(assigned(&world), 1);
