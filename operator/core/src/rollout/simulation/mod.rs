@@ -4,9 +4,11 @@
 //! - `world`: the world and its invariants
 //! - `scenarios`: one story each
 //! - `gates`: gates, hooks and Rollouts that wait for each other
+//! - `stopping`: runs that are stopped, rolled back, held, approved
 //! - `history`: random histories
 
 mod gates;
 mod history;
 mod scenarios;
+mod stopping;
 mod world;
