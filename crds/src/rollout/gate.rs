@@ -4,25 +4,21 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::KubeSchema;
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use super::hook::JobTemplateRef;
 
-/// What must be seen before a run begins, before a machine counts as updated, and before a batch counts as done. At each of
-/// these places all gates are asked, and all must pass.
+/// What must be seen before a run begins, before a machine counts as updated, and before a batch counts as done.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Gates {
     /// Asked before a run begins, when no machine was touched yet. One that does not pass fails nothing: the run waits for it,
     /// and the message says what it answered; its `timeoutSeconds`, `failureLimit` and `inconclusiveLimit` say nothing here.
-    /// Gates that need a machine are refused.
+    /// It has the kinds of gates that need no machine.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
-    #[schemars(length(max = 16))]
-    #[x_kube(validation = (
-        "self.all(gate, [has(gate.object), has(gate.prometheus), has(gate.job), has(gate.http) && has(gate.http.url)].exists(x, x))",
-        "a gate of gates.preflight needs no machine: object, prometheus, job, or http with a url"
-    ))]
+    #[schemars(length(max = 16), transform = without_machines)]
     pub preflight: Vec<Gate>,
     /// Asked for each machine after its agent converged.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
@@ -30,13 +26,9 @@ pub struct Gates {
     pub host: Vec<Gate>,
     /// Asked after each batch, the last one as well, when it has soaked; and at the end of a run that had no machine to change.
     /// One that fails stops the run as `strategy.failure.onExceeded` says. One that can not be answered does not: the run
-    /// waits for an answer, or for a person. Gates that need a machine are refused.
+    /// waits for an answer, or for a person. It has the kinds of gates that need no machine.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
-    #[schemars(length(max = 16))]
-    #[x_kube(validation = (
-        "self.all(gate, [has(gate.object), has(gate.prometheus), has(gate.job), has(gate.http) && has(gate.http.url)].exists(x, x))",
-        "a gate of gates.batch needs no machine: object, prometheus, job, or http with a url"
-    ))]
+    #[schemars(length(max = 16), transform = without_machines)]
     pub batch: Vec<Gate>,
 }
 
@@ -66,16 +58,21 @@ pub struct Gate {
     /// The pods on the machine are ready. Finished pods do not count. Write `podsReady: {}` for all of them.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub pods_ready: Option<PodsReadyGate>,
-    /// An HTTP request is answered with a 2xx status.
+    /// An HTTP request is answered with a 2xx status. Redirections are not followed.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub http: Option<HttpGate>,
     /// The machine accepts a TCP connection.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub tcp: Option<TcpGate>,
-    /// A CEL expression over an object of the cluster is true.
+    /// A CEL expression over an object of the cluster is true. An object that is not there has failed; an expression in error,
+    /// such as one that reads a field that is not there, is inconclusive: ask with `has()`.
+    ///
+    /// The operator reads Drover's kinds, ConfigMaps, Services, Deployments, ControllerRevisions, CronJobs and Jobs of its
+    /// namespace, and Nodes and Pods everywhere. To let it read others, bind a Role with the verb `get` on them to its
+    /// ServiceAccount `drover-operator`. Secrets are not read.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub object: Option<ObjectGate>,
-    /// The one value that a Prometheus query gives is within bounds.
+    /// The one value that a Prometheus query gives is within bounds. No value, more than one, and NaN are inconclusive.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub prometheus: Option<PrometheusGate>,
     /// A Job succeeds. It is made once for each place where the gate is asked, and its end is the answer: what it retries is its
@@ -148,7 +145,7 @@ pub struct PodsReadyGate {
     pub at_least: Option<i32>,
 }
 
-/// An HTTP request: to the machine's own address, with `port`, or to a `url`. Redirections are not followed.
+/// An HTTP request: to the machine's own address, with `port`, or to a `url`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = (
@@ -195,11 +192,7 @@ pub struct TcpGate {
     pub port: i32,
 }
 
-/// A CEL expression over an object of the cluster is true. An object that is not there has failed; an expression that is in
-/// error, such as one that reads a field that is not there, is inconclusive: ask with `has()`.
-///
-/// The operator reads Drover's kinds, ConfigMaps, Deployments and Jobs of its namespace, and Nodes and Pods everywhere. To
-/// let it read others, bind a Role with the verb `get` on them to the ServiceAccount `drover-operator`. Secrets are not read.
+/// A CEL expression over an object of the cluster is true.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = ("self.apiVersion != 'v1' || self.kind != 'Secret'", "a gate reads no Secrets"))]
@@ -224,7 +217,7 @@ pub struct ObjectGate {
     pub expression: String,
 }
 
-/// The one value that a Prometheus query gives is within bounds. No value, more than one, and NaN are inconclusive.
+/// The one value that a Prometheus query gives is within bounds.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = ("has(self.max) || has(self.min)", "a prometheus gate has a max or a min"))]
@@ -278,6 +271,29 @@ pub struct DryRunGate {
     pub batch: Option<i32>,
     /// `Passed`, or what it answered instead.
     pub answer: String,
+}
+
+/// Takes out of the schema of a list of gates what needs a machine.
+fn without_machines(schema: &mut Schema) {
+    let Some(gate) = schema.get_mut("items").and_then(Value::as_object_mut) else { return };
+    let Some(kinds) = gate.get_mut("properties").and_then(Value::as_object_mut) else { return };
+    for kind in ["nodeReady", "nodeConditions", "podsReady", "tcp"] {
+        kinds.remove(kind);
+    }
+    if let Some(http) = kinds.get_mut("http").and_then(Value::as_object_mut) {
+        if let Some(fields) = http.get_mut("properties").and_then(Value::as_object_mut) {
+            fields.retain(|field, _| field == "url");
+        }
+        http.remove("x-kubernetes-validations");
+        http.insert("required".to_owned(), json!(["url"]));
+    }
+    gate.insert(
+        "x-kubernetes-validations".to_owned(),
+        json!([{
+            "rule": "[has(self.http), has(self.object), has(self.prometheus), has(self.job)].filter(x, x).size() == 1",
+            "message": "a gate of a run or a batch has exactly one of http, object, prometheus and job",
+        }]),
+    );
 }
 
 /// What a place in a URL or a query is called that the Host's name is put in.

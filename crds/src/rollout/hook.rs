@@ -4,12 +4,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Jobs that are run at the turning points of a run, one after the other in their order, each once.
-///
-/// They are run on the way forward only. What comes after something is run when it succeeded: after a machine that failed, a
-/// batch that was stopped, or a run that was aborted or rolled back, no hook is run. While a run is rolled back, the hooks of
-/// a machine are run for each machine that goes back (`DROVER_REVISION` is what it goes back to), those of batches and of
-/// the run are not. A Job that runs when the run is aborted is left to end.
+/// Jobs that are run at the turning points of a run, one after the other in their order.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Hooks {
@@ -46,13 +41,7 @@ pub struct Hooks {
     pub after_run: Vec<Hook>,
 }
 
-/// A Job that is run at a turning point, made from a CronJob as `kubectl create job --from=cronjob/…` does.
-///
-/// It is made once for each run and place, whatever happens to the operator meanwhile; a run that is tried again is another
-/// run, so what a hook does must bear being done again. Each container gets the environment variables `DROVER_ROLLOUT`,
-/// `DROVER_RUN`, `DROVER_REVISION`, `DROVER_BATCH` (from 0) and `DROVER_HOST`, the last two where they apply. The Job has the
-/// labels `drover.dev/rollout`, `drover.dev/run`, `drover.dev/batch` and `drover.dev/host`. Those of a run are removed when a
-/// later run begins, those of a machine that succeeded when the machine is done. Delete one to have it made again.
+/// A Job that is run at a turning point.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Hook {

@@ -59,11 +59,24 @@ pub struct RolloutSpec {
     /// so that a node that was cordoned before stays cordoned. Left out: it stays in service.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub disruption: Option<Disruption>,
-    /// What must be seen before a run begins, before a machine counts as updated, and before a batch counts as done. Left out:
-    /// the agent's report that it converged suffices.
+    /// What must be seen before a run begins, before a machine counts as updated, and before a batch counts as done. At each of
+    /// these places all gates are asked, and all must pass. Left out: the agent's report that it converged suffices.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub gates: Option<Gates>,
-    /// Jobs that are run before and after the run, each batch and each machine. Left out: none.
+    /// Jobs that are run before and after the run, each batch and each machine, one after the other in their order. Left out:
+    /// none.
+    ///
+    /// A hook's Job is made from a CronJob, as `kubectl create job --from=cronjob/…` does: once for each run and place, whatever
+    /// happens to the operator meanwhile. A run that is tried again is another run, so what a hook does must bear being done
+    /// again. Each container gets the environment variables `DROVER_ROLLOUT`, `DROVER_RUN`, `DROVER_REVISION`, `DROVER_BATCH`
+    /// (from 0) and `DROVER_HOST`, the last two where they apply. The Job has the labels `drover.dev/rollout`,
+    /// `drover.dev/run`, `drover.dev/batch` and `drover.dev/host`. Those of a run are removed when a later run has begun, those
+    /// of a machine that succeeded when the machine is done, all of them with the Rollout. Delete one to have it made again.
+    ///
+    /// Hooks are run on the way forward. What comes after something is run when it succeeded: after a machine that failed, a
+    /// batch that was stopped, or a run that was aborted or rolled back, no hook is run. While a run is rolled back, the hooks
+    /// of machines are run for each machine that goes back (`DROVER_REVISION` is what it goes back to), those of batches and
+    /// of the run are not. A Job that runs when the run is stopped is left to end.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub hooks: Option<Hooks>,
     /// Rollouts of this namespace that come first: a run begins when each of them is complete, with the newest revision of its
