@@ -39,7 +39,7 @@ pub struct Gates {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = (
-    "[has(self.nodeReady), has(self.nodeConditions), has(self.podsReady), has(self.http), has(self.tcp), has(self.object), has(self.prometheus), has(self.job)].filter(x, x).size() == 1",
+    "[has(self.nodeReady), has(self.nodeConditions), has(self.podsReady), has(self.http), has(self.tcp), has(self.object), has(self.prometheus), has(self.job), has(self.command)].filter(x, x).size() == 1",
     "a gate has exactly one kind, such as nodeReady, http or prometheus; write each check as a gate of its own"
 ))]
 pub struct Gate {
@@ -79,6 +79,10 @@ pub struct Gate {
     /// template's `backoffLimit`, and the counts and limits below say nothing here.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub job: Option<JobGate>,
+    /// A command exits with 0 on the machine, where its agent runs it as root, after it made the machine what its catalog says. It
+    /// is run once for each hold on the machine, and its end is the answer; the counts and limits below say nothing here.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub command: Option<CommandGate>,
     /// How long to wait before it is first asked, in seconds. It counts against `timeoutSeconds`. Left out: 0.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     #[schemars(range(min = 0, max = 86400))]
@@ -250,6 +254,20 @@ pub struct HeadersFrom {
     pub name: String,
 }
 
+/// A command exits with 0 on the machine.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CommandGate {
+    /// The program and its arguments, such as `[/usr/sbin/nginx, -t]`. No shell is started. Arguments are no place for secrets, nor
+    /// is what it prints: the last 256 bytes are told in the Host's status.
+    #[schemars(length(min = 1, max = 64), inner(length(max = 1024)))]
+    pub argv: Vec<String>,
+    /// How long it may take, in seconds; then it is killed, and the gate has failed. Left out: 30.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schemars(range(min = 1, max = 600))]
+    pub timeout_seconds: Option<i32>,
+}
+
 /// A Job succeeds.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -277,7 +295,7 @@ pub struct DryRunGate {
 fn without_machines(schema: &mut Schema) {
     let Some(gate) = schema.get_mut("items").and_then(Value::as_object_mut) else { return };
     let Some(kinds) = gate.get_mut("properties").and_then(Value::as_object_mut) else { return };
-    for kind in ["nodeReady", "nodeConditions", "podsReady", "tcp"] {
+    for kind in ["nodeReady", "nodeConditions", "podsReady", "tcp", "command"] {
         kinds.remove(kind);
     }
     if let Some(http) = kinds.get_mut("http").and_then(Value::as_object_mut) {
@@ -340,6 +358,9 @@ impl Gate {
         if let Some(http) = &self.http {
             return http.describe();
         }
+        if let Some(command) = &self.command {
+            return format!("command {}", command.argv.first().map_or("", String::as_str));
+        }
         if let Some(object) = &self.object {
             return format!("{} {}", object.kind, object.name);
         }
@@ -355,6 +376,13 @@ impl Gate {
             (_, _, Some(job)) => format!("job {}", job.template_ref.name),
             (None, None, None) => "of a kind that this release does not know".to_owned(),
         }
+    }
+}
+
+impl CommandGate {
+    /// How long it may take, in seconds.
+    pub fn resolved_timeout_seconds(&self) -> i32 {
+        self.timeout_seconds.unwrap_or(30)
     }
 }
 

@@ -1,6 +1,6 @@
 //! What gates say: how answers are counted, and what the counts mean. Who asks, and how, is left to the operator.
 
-use drover_crds::{Gate, Rollout, StageStep};
+use drover_crds::{ClaimCommand, CommandGate, Gate, Rollout, StageStep};
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
@@ -170,6 +170,7 @@ pub(super) fn together(
                 Err(hook::Missing::Refused(why)) if !gate.is_dry_run() => return Together::Stuck(why),
                 Err(hook::Missing::Refused(why)) => Verdict::Inconclusive(why),
             },
+            None if gate.command.is_some() => of_command(snapshot, gate, place, elapsed),
             None => verdict(gate, evidence.get(index).unwrap_or(&GateEvidence::default()), elapsed),
         };
         if gate.is_dry_run() {
@@ -193,6 +194,42 @@ pub(super) fn together(
         }
     }
     first.unwrap_or(Together::Passed(shown))
+}
+
+/// What the commands are that the machine's agent shall run once for these gates.
+pub(super) fn commands(gates: &[Gate], hold: &str) -> Vec<ClaimCommand> {
+    let wish = |gate: &Gate| {
+        let command = gate.command.as_ref()?;
+        let timeout_seconds = command.resolved_timeout_seconds();
+        Some(ClaimCommand { token: command_token(command, hold), argv: command.argv.clone(), timeout_seconds })
+    };
+    let mut commands: Vec<ClaimCommand> = gates.iter().filter_map(wish).collect();
+    commands.sort_by(|a, b| a.token.cmp(&b.token));
+    commands.dedup_by(|a, b| a.token == b.token);
+    commands
+}
+
+/// The same for the same command in the same hold, and for no other.
+fn command_token(command: &CommandGate, hold: &str) -> String {
+    format!("{hold}/{}", hook::short_hash(&format!("{command:?}")))
+}
+
+/// What a command says as a gate, by the report of the machine's agent.
+fn of_command(snapshot: &Snapshot, gate: &Gate, place: &Place<'_>, elapsed: SignedDuration) -> Verdict {
+    let unasked = || verdict(gate, &GateEvidence::default(), elapsed);
+    let (Some(command), Some((host, hold))) = (&gate.command, place.host) else { return unasked() };
+    let token = command_token(command, hold);
+    let host = snapshot.hosts.iter().find(|candidate| crate::metadata::name(&candidate.metadata) == host);
+    let active = host.and_then(|host| host.status.as_ref()?.active.as_ref());
+    let result = active.and_then(|active| active.commands.iter().find(|result| result.token == token));
+    let Some(result) = result else { return unasked() };
+    let name = gate.describe();
+    let told = result.message.as_deref().unwrap_or("it printed nothing");
+    match result.code {
+        Some(0) => Verdict::Passed,
+        Some(code) => Verdict::Failed(format!("gate {name} exited with {code}: {told}")),
+        None => Verdict::Failed(format!("gate {name} did not end by itself: {told}")),
+    }
 }
 
 /// What a Job says as a gate.

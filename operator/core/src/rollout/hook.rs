@@ -179,7 +179,7 @@ pub fn label_value(name: &str) -> String {
 }
 
 /// The first 40 bits of a SHA-256, in hexadecimal.
-fn short_hash(text: &str) -> String {
+pub(super) fn short_hash(text: &str) -> String {
     Sha256::digest(text.as_bytes()).iter().take(5).map(|byte| format!("{byte:02x}")).collect()
 }
 

@@ -136,6 +136,7 @@ fn hold(snapshot: &Snapshot, host: &Host, entry: &InFlightHost, now: Timestamp) 
         step_started_at: Time(now),
         waiting_for: None,
         reboot: None,
+        commands: vec![],
         outcome: None,
         failure: None,
     });
@@ -213,6 +214,10 @@ impl<'a> Subject<'a> {
             assign(&mut status, &self.claim.target);
         }
         let mut claim = Claim { step, step_started_at: Time(self.now), waiting_for: None, ..self.claim.clone() };
+        claim.commands = match step {
+            ClaimStep::Verify => gate::commands(self.spec.host_gates(), &claim.token),
+            _ => vec![],
+        };
         claim.reboot = match step {
             ClaimStep::Reboot => self.status.active.as_ref().and_then(|active| active.boot_id.clone()),
             _ => None,
@@ -255,6 +260,7 @@ impl<'a> Subject<'a> {
             step_started_at: Time(self.now),
             waiting_for: None,
             reboot: None,
+            commands: vec![],
             outcome: Some(outcome),
             failure: Some(message),
             ..self.claim.clone()

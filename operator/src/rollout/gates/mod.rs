@@ -5,7 +5,7 @@
 //! - `object`: an expression over an object of the cluster
 //! - `prometheus`: the value of a query
 //!
-//! A gate that is a Job is answered by the Job, see `jobs`.
+//! A gate that is a Job is answered by the Job, see `jobs`; one that is a command by the machine's agent, in its Host.
 
 mod http;
 mod node;
@@ -110,7 +110,7 @@ impl Gates {
         let key = (target.place.clone(), written);
         let known = self.shown.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
         let delay = SignedDuration::from_secs(i64::from(gate.resolved_initial_delay_seconds()));
-        if gate.job.is_some() || now.duration_since(target.since) < delay {
+        if gate.job.is_some() || gate.command.is_some() || now.duration_since(target.since) < delay {
             return GateEvidence::default();
         }
         let period = Duration::from_secs(u64::try_from(gate.resolved_period_seconds()).unwrap_or(2));
