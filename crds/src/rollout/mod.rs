@@ -3,10 +3,14 @@
 //! - `strategy`: how many at once, in which portions and order, and when to stop
 //! - `disruption`: how a machine is taken out of service
 //! - `gate`: what must be seen
-//! - `status`: where it is
+//! - `schedule`: when machines may be begun
+//! - `status`: where it is; `estimate`: when it is done; `preview`: what it will do
 
 mod disruption;
+mod estimate;
 mod gate;
+mod preview;
+mod schedule;
 mod status;
 mod strategy;
 
@@ -15,7 +19,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use self::{disruption::*, gate::*, status::*, strategy::*};
+pub use self::{disruption::*, estimate::*, gate::*, preview::*, schedule::*, status::*, strategy::*};
 use crate::Limit;
 
 /// How revisions of a NodeConfig travel over the machines.
@@ -37,6 +41,7 @@ use crate::Limit;
     printcolumn(name = "Total", type_ = "integer", json_path = ".status.counts.total"),
     printcolumn(name = "Failed", type_ = "integer", json_path = ".status.counts.failed"),
     printcolumn(name = "Blocked", type_ = "string", json_path = ".status.display.blocked"),
+    printcolumn(name = "ETA", type_ = "string", json_path = ".status.display.eta"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "Config", type_ = "string", json_path = ".spec.nodeConfigRef.name", priority = 1),
     printcolumn(name = "Revision", type_ = "string", json_path = ".status.run.revision", priority = 1),
@@ -60,6 +65,9 @@ pub struct RolloutSpec {
     /// What must be seen before a machine counts as updated. Left out: the agent's report that it converged suffices.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub gates: Option<Gates>,
+    /// When machines may be begun. Left out: at any time.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub schedule: Option<Schedule>,
     /// True: no further machine is begun. Those under way are finished and given back. Left out: false.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub paused: Option<bool>,

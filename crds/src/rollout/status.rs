@@ -5,6 +5,10 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::{
+    estimate::{Estimate, ProgressClock},
+    preview::Preview,
+};
 use crate::ClaimStep;
 
 /// Where the Rollout is.
@@ -46,6 +50,15 @@ pub struct RolloutStatus {
     /// The first 20 machines that failed in the run, and why.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub failures: Vec<Failure>,
+    /// What the run does to its machines, known before anything moves. It stays as it was then while machines are changed.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub preview: Option<Preview>,
+    /// When the run will be done.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub estimate: Option<Estimate>,
+    /// What `progressDeadlineSeconds` is counted from.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub clock: Option<ProgressClock>,
     /// The runs before, newest first, at most 10.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub history: Vec<Run>,
@@ -107,6 +120,9 @@ pub struct RolloutDisplay {
     /// What it waits for, in a few words.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub blocked: Option<String>,
+    /// When the run will be done, by its estimate, to the minute: `2026-11-28T02:40Z`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub eta: Option<String>,
 }
 
 /// A run: one revision over the machines.

@@ -7,6 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::{
     people,
     population::{self, Goal, Member, Standing},
+    schedule::Closed,
     snapshot::Snapshot,
     stage::Waiting,
 };
@@ -41,6 +42,8 @@ pub(super) enum Hold {
     Held { how: String },
     /// Something comes before the next machines.
     Stage(Waiting),
+    /// The schedule lets no machine be begun now.
+    Closed(Closed),
     /// The machines under way, or the batch, come first.
     BusyWith { in_flight: usize },
     /// One more machine out of service would be too many.

@@ -15,6 +15,7 @@ use super::{
     population::{self, Goal, Member, Standing, entry_host},
     report,
     request::{NodeChange, Request},
+    schedule,
     snapshot::Snapshot,
     stage, steps,
 };
@@ -113,6 +114,17 @@ fn advance(
     now: Timestamp,
 ) -> Advance {
     let hold = |hold| Advance::Hold(hold, IDLE);
+    let closed = |closed: schedule::Closed| {
+        // What a person wished comes first.
+        if let Some(how) = people::held(&snapshot.rollout) {
+            return hold(Hold::Held { how });
+        }
+        if let Some(how) = people::paused(&snapshot.rollout) {
+            return hold(Hold::Paused { how });
+        }
+        let look_again = closed.look_again(now, IDLE);
+        Advance::Hold(Hold::Closed(closed), look_again)
+    };
     let admit = |next| match next {
         admission::Next::Admit(entry) => Advance::Request(enter(status.clone(), *entry)),
         admission::Next::Hold(why) => hold(why),
@@ -134,7 +146,11 @@ fn advance(
         return Advance::Request(stop(snapshot, status, format!("{failed} failed and {may} may"), now));
     }
     match stage::next(snapshot, goal, members, now) {
-        stage::Next::Hosts(batch) => admit(admission::next(snapshot, goal, members, batch, now)),
+        stage::Next::Hosts(batch) => match schedule::closed(snapshot, goal, members, Some(batch), now) {
+            Some(shut) => closed(shut),
+            None => admit(admission::next(snapshot, goal, members, batch, now)),
+        },
+        stage::Next::Closed(shut) => closed(shut),
         stage::Next::Record(stage) => Advance::Request(write(RolloutStatus { stage: Some(stage), ..status.clone() })),
         stage::Next::Request(request) => Advance::Request(request),
         stage::Next::Wait(waiting, time) => Advance::Hold(Hold::Stage(waiting), time),

@@ -16,15 +16,20 @@
 //! - `stage`: where the run is between its machines; `checks`: what is asked there
 //! - `admission`: whether a further machine may be begun, and which
 //! - `steps`: what is next for a machine under way
+//! - `schedule`: whether the Rollout's windows let machines be begun; `calendar`: windows on the time line
+//! - `estimate`: when the run will be done
 //! - `report`: the status that people read
 
 mod admission;
+mod calendar;
 mod checks;
 mod decide;
+mod estimate;
 mod people;
 mod population;
 mod report;
 mod request;
+mod schedule;
 pub mod snapshot;
 mod stage;
 mod steps;

@@ -73,6 +73,7 @@ pub(super) fn waiting(snapshot: &Snapshot, why: &Waiting, now: Timestamp) -> Rol
     status.display = Some(RolloutDisplay {
         batch: status.display.and_then(|display| display.batch),
         blocked: (!superseded).then(|| why.reason().to_owned()),
+        eta: None,
     });
     let summary = if matches!(why, Waiting::NoSuchRevision { .. }) { Summary::Stalled } else { Summary::Working };
     conclude(snapshot, &mut status, phase, summary, why.reason(), why.to_string(), now);
@@ -133,6 +134,7 @@ pub(super) fn under_way(
     status.display = Some(RolloutDisplay {
         batch: (!batches.is_empty()).then(|| format!("{current}/{}", batches.len())),
         blocked: blocked(snapshot, hold),
+        eta: None,
     });
     if let Some(run) = &mut status.run {
         run.updated = Some(counts.updated);
@@ -211,6 +213,14 @@ fn outlook(
             (RolloutPhase::Paused, Summary::Waiting, "Paused", format!("{progress}; paused: {how}"))
         }
         Hold::Held { how } => (RolloutPhase::Paused, Summary::Waiting, "Held", format!("{progress}; held: {how}")),
+        Hold::Closed(closed) if closed.invalid && !busy => {
+            let message = format!("{progress}; {}", closed.message);
+            (RolloutPhase::Progressing, Summary::Stalled, "InvalidSchedule", message)
+        }
+        Hold::Closed(closed) if busy => {
+            under_way("Closing", format!("{progress}; finishes {} under way; {}", counts.in_flight, closed.message))
+        }
+        Hold::Closed(closed) => under_way("OutsideWindow", format!("{progress}; {}", closed.message)),
         Hold::Stage(waiting) => {
             let summary = if waiting.for_a_person { Summary::Waiting } else { Summary::Working };
             (RolloutPhase::Progressing, summary, waiting.reason, format!("{progress}; {}", waiting.message))
@@ -289,6 +299,7 @@ fn blocked(snapshot: &Snapshot, hold: &Hold) -> Option<String> {
         Hold::Stopped(_) => Some("Failed"),
         Hold::Paused { .. } => Some("Paused"),
         Hold::Held { .. } => Some("Held"),
+        Hold::Closed(closed) => Some(if closed.invalid { "Schedule" } else { "Window" }),
         Hold::Stage(waiting) => Some(match waiting.reason {
             "WaitingForApproval" => "Approval",
             reason => reason,

@@ -3,8 +3,10 @@
 //!
 //! - `world`: the world and its invariants
 //! - `scenarios`: one story each
+//! - `time`: stories of windows, deadlines, estimates and previews
 //! - `history`: random histories
 
 mod history;
 mod scenarios;
+mod time;
 mod world;

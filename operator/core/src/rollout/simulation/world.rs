@@ -6,7 +6,7 @@ use std::{
 };
 
 use drover_crds::{
-    AppliedReport, Host, HostSpec, HostStatus, NodeConfig, NodeConfigSpec, NodeConfigStatus, NodeRef, Rollout,
+    AppliedReport, Host, HostSpec, HostStatus, NodeConfig, NodeConfigSpec, NodeConfigStatus, NodeRef, OnClose, Rollout,
     RolloutPhase, RolloutSpec, RolloutStatus,
 };
 use jiff::{SignedDuration, Timestamp};
@@ -14,6 +14,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::json;
 
 use super::super::{
+    calendar::{At, Calendar},
     decide::{Decision, decide},
     request::{NodeChange, Request},
     snapshot::{GateEvidence, NodeView, PodKeeper, PodKey, PodView, Snapshot},
@@ -349,6 +350,7 @@ impl World {
         let in_flight = &after.status.as_ref().unwrap().in_flight;
         assert!(in_flight.len() <= after.spec.resolved_max_parallel(self.hosts.len()));
         assert!(!after.spec.paused.unwrap_or(false), "begun although paused");
+        self.check_windows(after);
         let unavailable = self.nodes.iter().filter(|(machine, node)| {
             node.cordoned || !node.ready || in_flight.iter().any(|entry| entry.host == **machine)
         });
@@ -356,6 +358,22 @@ impl World {
             unavailable.count() <= after.spec.resolved_max_unavailable(self.hosts.len()),
             "maxUnavailable exceeded"
         );
+    }
+
+    /// A machine was begun: was a window open? A rollback needs none, and what may overrun is told in stories.
+    fn check_windows(&self, after: &Rollout) {
+        let Some(schedule) = &after.spec.schedule else { return };
+        let run = after.status.as_ref().and_then(|status| status.run.as_ref());
+        if run.is_some_and(|run| run.stopped.is_some()) {
+            return;
+        }
+        let overruns = schedule.resolved_on_close() != OnClose::FinishHosts;
+        match Calendar::of(&schedule.windows, self.now).expect("begun by a schedule that can not be read").at(self.now)
+        {
+            At::Closed { denied: false, .. } if overruns => {}
+            At::Closed { message, .. } => panic!("begun although {message}"),
+            At::Open { .. } => {}
+        }
     }
 
     /// Nodes are as they were before.

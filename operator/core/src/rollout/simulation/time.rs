@@ -1,0 +1,217 @@
+//! Stories of windows, deadlines, estimates and previews.
+
+use std::time::Duration;
+
+use drover_crds::{
+    RolloutPhase,
+    condition::{self, RECONCILING, STALLED},
+};
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+
+use super::world::{Luck, World};
+
+fn at(world: &mut World, moment: &str) {
+    world.now = moment.parse().unwrap();
+}
+
+fn message(world: &World) -> String {
+    world.status().message.unwrap_or_default()
+}
+
+fn blocked(world: &World) -> Option<String> {
+    world.status().display.and_then(|display| display.blocked)
+}
+
+/// Lets this time pass in steps, with the agents at work, and says how many machines are updated and under way after it.
+fn pass(world: &mut World, time: SignedDuration, step: SignedDuration) -> (i32, i32) {
+    let end = world.now + time;
+    while world.now < end {
+        world.settle(0);
+        world.agents();
+        world.now += step.min(end.duration_since(world.now));
+    }
+    world.settle(0);
+    let counts = world.status().counts.unwrap();
+    (counts.updated, counts.in_flight)
+}
+
+const SECOND: SignedDuration = SignedDuration::from_secs(1);
+const MINUTE: SignedDuration = SignedDuration::from_mins(1);
+
+/// Saturdays from two to six in Berlin, one machine at a time.
+fn saturdays(schedule: Value) -> Value {
+    let mut all = json!({"windows": [
+        {"kind": "Allow", "schedule": "0 2 * * 6", "durationSeconds": 4 * 3600, "timeZone": "Europe/Berlin"},
+    ]});
+    all.as_object_mut().unwrap().extend(schedule.as_object().unwrap().clone());
+    json!({"schedule": all, "gates": {"host": [{"nodeReady": {}}]}})
+}
+
+/// A world at work just before its window closes: one machine is done, one is under way, and two are left.
+fn nearly_closed(schedule: Value, batches: Value) -> World {
+    let mut spec = saturdays(schedule);
+    spec["strategy"] = json!({"batches": batches});
+    let mut world = World::new(4, spec);
+    at(&mut world, "2026-11-28T04:59:50Z");
+    world.luck.insert("node-2".into(), Luck::AgentSilent);
+    assert_eq!(pass(&mut world, SignedDuration::from_secs(9), SECOND), (1, 1));
+    at(&mut world, "2026-11-28T05:00:00Z");
+    world.luck.clear();
+    world
+}
+
+#[test]
+fn outside_its_windows_nothing_begins_and_it_says_when_they_open() {
+    let mut world = World::new(3, saturdays(json!({})));
+    at(&mut world, "2026-11-27T12:00:00Z");
+    assert_eq!(world.settle(0), Duration::from_secs(60));
+    let says = "0 of 3 updated to base-1; outside its windows; opens 2026-11-28T02:00+01:00 Europe/Berlin";
+    assert!(message(&world).starts_with(says), "{}", message(&world));
+    assert_eq!(blocked(&world).as_deref(), Some("Window"));
+    assert_eq!(pass(&mut world, SignedDuration::from_hours(12), SignedDuration::from_mins(7)), (0, 0));
+    // It looks again at the very opening.
+    at(&mut world, "2026-11-28T00:59:48Z");
+    assert_eq!(world.settle(0), Duration::from_secs(12));
+    at(&mut world, "2026-11-28T01:00:00Z");
+    world.settle(0);
+    assert_eq!(world.claimed().len(), 1);
+    world.until(RolloutPhase::Complete);
+}
+
+#[test]
+fn at_the_end_of_a_window_machines_are_finished_and_none_is_begun() {
+    let mut world = nearly_closed(json!({"minRemainingSeconds": 0}), json!([]));
+    world.settle(0);
+    let says = "1 of 4 updated to base-1; finishes 1 under way; outside its windows; opens 2026-12-05T02:00+01:00 Europe/Berlin";
+    assert!(message(&world).starts_with(says), "{}", message(&world));
+    assert_eq!(pass(&mut world, SignedDuration::from_hours(2), MINUTE), (2, 0));
+    at(&mut world, "2026-12-05T01:00:00Z");
+    assert_eq!(pass(&mut world, MINUTE, SECOND), (4, 0));
+    assert_eq!(world.status().run.unwrap().number, 1, "it is the same run");
+}
+
+#[test]
+fn what_is_finished_after_the_window_is_the_batch_or_the_run_if_that_was_said() {
+    let halves = json!([{"name": "half", "size": 2}]);
+    let threes = json!([{"name": "first", "size": 3}]);
+    for (on_close, batches, done) in [
+        ("FinishHosts", &threes, 2),
+        ("FinishBatch", &halves, 2),
+        ("FinishBatch", &threes, 3),
+        ("FinishRun", &halves, 4),
+    ] {
+        let mut world = nearly_closed(json!({"onClose": on_close, "minRemainingSeconds": 0}), batches.clone());
+        assert_eq!(pass(&mut world, SignedDuration::from_hours(1), MINUTE), (done, 0), "{on_close} {batches}");
+    }
+    // A run of which nothing was begun waits, whatever it may finish.
+    for on_close in ["FinishHosts", "FinishBatch", "FinishRun"] {
+        let mut world = World::new(2, saturdays(json!({"onClose": on_close})));
+        at(&mut world, "2026-11-28T05:00:00Z");
+        assert_eq!(pass(&mut world, SignedDuration::from_hours(1), MINUTE), (0, 0), "{on_close}");
+    }
+}
+
+#[test]
+fn a_freeze_stops_what_an_end_of_a_window_does_not() {
+    let mut world = nearly_closed(json!({"onClose": "FinishRun", "minRemainingSeconds": 0}), json!([]));
+    let freeze =
+        json!({"kind": "Deny", "from": "2026-11-28T05:00:00Z", "to": "2026-12-24T00:00:00Z", "reason": "stocktaking"});
+    let schedule = world.rollouts[0].spec.schedule.as_mut().unwrap();
+    schedule.windows.push(serde_json::from_value(freeze).unwrap());
+    assert_eq!(pass(&mut world, SignedDuration::from_hours(1), MINUTE), (2, 0));
+    let says = "2 of 4 updated to base-1; frozen until 2026-12-24T01:00+01:00 Europe/Berlin: stocktaking; \
+                opens 2026-12-26T02:00+01:00 Europe/Berlin";
+    assert!(message(&world).starts_with(says), "{}", message(&world));
+}
+
+#[test]
+fn a_batch_that_was_finished_is_completed_outside_the_window_too() {
+    let mut world = World::new(1, saturdays(json!({})));
+    at(&mut world, "2026-11-28T04:59:50Z");
+    world.settle(0);
+    assert_eq!(world.claimed().len(), 1);
+    at(&mut world, "2026-11-28T06:00:00Z");
+    world.agents();
+    world.settle(0);
+    assert_eq!(world.status().phase, Some(RolloutPhase::Complete), "{}", message(&world));
+    // And what has the revision already needs no window at all.
+    world.rollouts[0].status = None;
+    world.settle(0);
+    assert_eq!(world.status().phase, Some(RolloutPhase::Complete), "{}", message(&world));
+}
+
+#[test]
+fn a_machine_is_begun_only_if_so_much_of_the_window_is_left() {
+    let mut world = World::new(2, saturdays(json!({"minRemainingSeconds": 3600})));
+    at(&mut world, "2026-11-28T04:00:01Z");
+    world.settle(0);
+    let says = "0 of 2 updated to base-1; its window closes in less than the 60 min that a machine needs; \
+                opens 2026-12-05T02:00+01:00 Europe/Berlin";
+    assert!(message(&world).starts_with(says), "{}", message(&world));
+    at(&mut world, "2026-12-05T04:00:00Z");
+    world.settle(0);
+    assert_eq!(world.claimed().len(), 1);
+
+    // Nothing is said: what the first machine took counts, once it is done.
+    let says = "its window closes in less than the 9 min that a machine needs";
+    let mut world = World::new(3, saturdays(json!({})));
+    at(&mut world, "2026-11-28T04:43:00Z");
+    world.settle(0);
+    at(&mut world, "2026-11-28T04:52:00Z");
+    world.agents();
+    assert_eq!(pass(&mut world, MINUTE, MINUTE), (1, 0));
+    assert!(message(&world).contains(says), "{}", message(&world));
+    // Of a window that is shorter than a machine takes, the first half is used.
+    world.rollouts[0].spec.schedule.as_mut().unwrap().windows[0].duration_seconds = Some(600);
+    at(&mut world, "2026-12-05T01:04:59Z");
+    world.settle(0);
+    assert_eq!(world.claimed().len(), 1);
+}
+
+#[test]
+fn a_schedule_that_can_not_be_understood_is_closed_and_named() {
+    let mut spec = saturdays(json!({}));
+    spec["schedule"]["windows"][0]["timeZone"] = json!("Europe/Berln");
+    let mut world = World::new(2, spec);
+    world.settle(0);
+    let says = "0 of 2 updated to base-1; no machine is begun: schedule.windows[0] can not be understood: Europe/Berln is no \
+                time zone that is known; write an IANA name such as Europe/Berlin";
+    assert_eq!(message(&world), says);
+    let conditions = world.status().conditions;
+    assert!(condition::is_true(&conditions, STALLED) && !condition::is_true(&conditions, RECONCILING));
+    assert!(world.claimed().is_empty());
+    world.rollouts[0].spec.schedule.as_mut().unwrap().windows[0].time_zone = None;
+    at(&mut world, "2026-11-28T03:00:00Z");
+    world.until(RolloutPhase::Complete);
+}
+
+#[test]
+fn a_person_who_paused_is_told_so_also_outside_the_windows() {
+    let mut spec = saturdays(json!({}));
+    spec["paused"] = json!(true);
+    let mut world = World::new(2, spec);
+    world.settle(0);
+    assert_eq!(world.status().phase, Some(RolloutPhase::Paused));
+    assert!(message(&world).contains("paused: set spec.paused to false"), "{}", message(&world));
+}
+
+#[test]
+fn a_rollback_does_not_wait_for_a_window() {
+    let mut spec = saturdays(json!({"minRemainingSeconds": 0}));
+    spec["strategy"] = json!({"failure": {"onExceeded": "Rollback"}});
+    let mut world = World::new(2, spec);
+    at(&mut world, "2026-11-28T01:00:00Z");
+    world.until(RolloutPhase::Complete);
+    world.config.status.as_mut().unwrap().revision = Some("base-2".into());
+    at(&mut world, "2026-11-28T04:59:50Z");
+    world.luck.insert("node-2".into(), Luck::AgentSilent);
+    assert_eq!(pass(&mut world, SignedDuration::from_secs(9), SECOND), (1, 1));
+    // The agent does not report in time, and by then the window has closed.
+    pass(&mut world, SignedDuration::from_secs(600), MINUTE);
+    world.luck.clear();
+    world.until(RolloutPhase::RolledBack);
+    let revision = |world: &World, host: usize| world.hosts[host].status.as_ref().unwrap().assigned[0].revision.clone();
+    assert_eq!((revision(&world, 0), revision(&world, 1)), ("base-1".to_owned(), "base-1".to_owned()));
+    assert!(world.now < "2026-11-28T06:00:00Z".parse::<Timestamp>().unwrap());
+}
