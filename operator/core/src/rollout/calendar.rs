@@ -31,7 +31,7 @@ pub(super) enum At {
     Open {
         /// When that ends; absent when no end is in sight.
         until: Option<Timestamp>,
-        /// How long the longest of the windows that are open is; absent when none is needed.
+        /// How long it is open from the start on, as far as that can be told.
         length: Option<SignedDuration>,
     },
     /// They may not.
@@ -84,12 +84,11 @@ impl Calendar {
             let message = format!("frozen until {}{reason}{opens}", self.moment(to));
             return At::Closed { since: Some(from), until, denied: true, message };
         }
-        if spans(WindowKind::Allow).next().is_none() {
-            return At::Open { until, length: None };
-        }
-        let allowed = spans(WindowKind::Allow).filter_map(|span| span.at(now));
-        if let Some(length) = allowed.map(|(from, to)| to.duration_since(from)).max() {
-            return At::Open { until, length: Some(length) };
+        let allowed = spans(WindowKind::Allow).filter_map(|span| span.at(now)).map(|(from, _)| from).min();
+        if allowed.is_some() || spans(WindowKind::Allow).next().is_none() {
+            let thawed = spans(WindowKind::Deny).filter_map(|span| span.last_end(now)).max();
+            let since = thawed.max(allowed);
+            return At::Open { until, length: until.zip(since).map(|(until, since)| until.duration_since(since)) };
         }
         let since = spans(WindowKind::Allow).filter_map(|span| span.last_end(now)).max();
         let message = format!("outside its windows; {}", self.opens(until));

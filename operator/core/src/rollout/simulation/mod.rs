@@ -3,10 +3,12 @@
 //!
 //! - `world`: the world and its invariants
 //! - `scenarios`: one story each
+//! - `stopping`: runs that are stopped, rolled back, held, approved
 //! - `time`: stories of windows, deadlines, estimates and previews
 //! - `history`: random histories
 
 mod history;
 mod scenarios;
+mod stopping;
 mod time;
 mod world;
