@@ -11,7 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
     admission::{self, Hold},
-    people,
+    deadline, people,
     population::{self, Goal, Member, Standing, entry_host},
     report,
     request::{NodeChange, Request},
@@ -89,7 +89,7 @@ fn next(snapshot: &Snapshot, now: Timestamp) -> Result<Request, Duration> {
             let hold = match advance(snapshot, &status, &goal, &members, now) {
                 Advance::Request(request) => return Ok(request),
                 Advance::Hold(hold, time) => {
-                    look_again = look_again.min(time);
+                    look_again = look_again.min(time).min(deadline::left(snapshot, now).unwrap_or(IDLE));
                     hold
                 }
             };
@@ -148,7 +148,10 @@ fn advance(
     match stage::next(snapshot, goal, members, now) {
         stage::Next::Hosts(batch) => match schedule::closed(snapshot, goal, members, Some(batch), now) {
             Some(shut) => closed(shut),
-            None => admit(admission::next(snapshot, goal, members, batch, now)),
+            None => match deadline::exceeded(snapshot, status, goal, members, now) {
+                Some(why) => Advance::Request(stop(snapshot, status, why, now)),
+                None => admit(admission::next(snapshot, goal, members, batch, now)),
+            },
         },
         stage::Next::Closed(shut) => closed(shut),
         stage::Next::Record(stage) => Advance::Request(write(RolloutStatus { stage: Some(stage), ..status.clone() })),

@@ -17,12 +17,14 @@
 //! - `admission`: whether a further machine may be begun, and which
 //! - `steps`: what is next for a machine under way
 //! - `schedule`: whether the Rollout's windows let machines be begun; `calendar`: windows on the time line
+//! - `deadline`: whether it makes no progress for too long
 //! - `estimate`: when the run will be done
 //! - `report`: the status that people read
 
 mod admission;
 mod calendar;
 mod checks;
+mod deadline;
 mod decide;
 mod estimate;
 mod people;

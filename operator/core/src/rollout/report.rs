@@ -11,6 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
     admission::Hold,
+    deadline,
     population::{self, Goal, Member, Standing, step_of},
     snapshot::Snapshot,
     stage,
@@ -86,6 +87,7 @@ pub(super) fn begun(snapshot: &Snapshot, mut status: RolloutStatus, now: Timesta
     status.counts = None;
     status.batches = vec![];
     status.display = None;
+    status.clock = None;
     conclude(snapshot, &mut status, RolloutPhase::Progressing, Summary::Working, "RollingOut", message, now);
     status
 }
@@ -143,6 +145,7 @@ pub(super) fn under_way(
             run.finished_at.get_or_insert(Time(now));
         }
     }
+    status.clock = deadline::clock(snapshot, goal, members, hold, now);
     status.counts = Some(counts);
     conclude(snapshot, &mut status, phase, summary, reason, message, now);
     status

@@ -72,6 +72,9 @@ fn spec(random: &mut Rng) -> Value {
         spec.as_object_mut().unwrap().remove("disruption");
     }
     if random.u32(0..4) == 0 {
+        spec["strategy"]["progressDeadlineSeconds"] = json!(random.u32(60..900));
+    }
+    if random.u32(0..4) == 0 {
         let window = match random.bool() {
             true => json!({"kind": "Allow", "schedule": "*/10 * * * *", "durationSeconds": 300}),
             false => json!({"kind": "Deny", "schedule": "*/7 * * * *", "durationSeconds": 120}),

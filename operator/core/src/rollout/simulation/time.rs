@@ -215,3 +215,129 @@ fn a_rollback_does_not_wait_for_a_window() {
     assert_eq!((revision(&world, 0), revision(&world, 1)), ("base-1".to_owned(), "base-1".to_owned()));
     assert!(world.now < "2026-11-28T06:00:00Z".parse::<Timestamp>().unwrap());
 }
+
+const HOUR: SignedDuration = SignedDuration::from_hours(1);
+
+/// One machine that is never done (its agent says nothing), and ten minutes for each.
+fn stuck(spec: Value) -> World {
+    let mut all = json!({"strategy": {"progressDeadlineSeconds": 600, "applyTimeoutSeconds": 10_000_000}});
+    all.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
+    let mut world = World::new(2, all);
+    world.luck.insert("node-1".into(), Luck::AgentSilent);
+    at(&mut world, "2026-11-28T01:00:00Z");
+    world
+}
+
+#[test]
+fn a_run_without_progress_stops_and_says_where_it_stands() {
+    let mut world = stuck(json!({}));
+    assert_eq!(pass(&mut world, SignedDuration::from_secs(599), SECOND), (0, 1));
+    assert_eq!(world.status().phase, Some(RolloutPhase::Progressing));
+    // It looks again when the time is up, and not a minute later.
+    assert_eq!(world.settle(0), Duration::from_secs(1));
+    world.now += SECOND;
+    world.settle(0);
+    let stopped = world.status().run.unwrap().stopped.unwrap();
+    let says =
+        "no machine got done within 600 s, which is progressDeadlineSeconds; node-1 is at Apply: the agent's report";
+    assert_eq!(stopped.reason, says);
+    // A machine that gets done afterwards changes nothing about that, and the next run has all its time.
+    world.luck.clear();
+    assert_eq!(pass(&mut world, MINUTE, SECOND), (1, 0));
+    assert_eq!(world.status().phase, Some(RolloutPhase::Failed));
+    assert_eq!(world.status().clock, None);
+    world.rollouts[0].metadata.generation = Some(2);
+    world.until(RolloutPhase::Complete);
+}
+
+#[test]
+fn each_machine_that_gets_done_begins_the_count_anew_and_time_alone_writes_nothing() {
+    let mut spec = json!({"strategy": {"progressDeadlineSeconds": 600, "applyTimeoutSeconds": 86400}});
+    spec["gates"] = json!({"host": [{"nodeReady": {}}]});
+    let mut world = World::new(4, spec);
+    for done in 1..=4 {
+        world.settle(0);
+        let writes = world.writes;
+        for _ in 0..59 {
+            world.now += SignedDuration::from_secs(10);
+            world.settle(0);
+        }
+        assert!(world.writes <= writes + 1, "{} writes in 590 s", world.writes - writes);
+        world.agents();
+        world.settle(0);
+        assert_eq!(world.status().counts.unwrap().updated, done);
+    }
+    assert_eq!(world.status().phase, Some(RolloutPhase::Complete));
+}
+
+#[test]
+fn time_in_which_it_waits_by_somebodys_wish_does_not_count() {
+    let closed = json!({"windows": [{"kind": "Deny", "from": "2026-11-28T01:05:00Z", "to": "2026-11-28T09:00:00Z"}]});
+    let wishes: [(&str, fn(&mut World, bool)); 3] = [
+        ("paused", |world, wish| world.rollouts[0].spec.paused = Some(wish)),
+        ("held", |world, wish| match wish {
+            true => world.annotate("drover.dev/hold", "lunch"),
+            false => world.remove_annotation("drover.dev/hold"),
+        }),
+        ("closed", |world, wish| {
+            if !wish {
+                at(world, "2026-11-28T09:00:00Z")
+            }
+        }),
+    ];
+    for (what, wish) in wishes {
+        let mut world = stuck(if what == "closed" { json!({"schedule": closed}) } else { json!({}) });
+        // Half of the time, then a long wait, then the other half.
+        pass(&mut world, SignedDuration::from_secs(300), SignedDuration::from_secs(10));
+        wish(&mut world, true);
+        assert_eq!(pass(&mut world, HOUR, MINUTE), (0, 1), "{what}");
+        assert!(world.status().run.unwrap().stopped.is_none(), "{what}: {:?}", world.status());
+        wish(&mut world, false);
+        pass(&mut world, SignedDuration::from_secs(290), SignedDuration::from_secs(10));
+        assert!(world.status().run.unwrap().stopped.is_none(), "{what}: {:?}", world.status().clock);
+        pass(&mut world, SignedDuration::from_secs(20), SignedDuration::from_secs(10));
+        assert!(world.status().run.unwrap().stopped.is_some(), "{what}: {:?}", world.status().clock);
+    }
+}
+
+#[test]
+fn soaking_and_waiting_for_approval_do_not_count() {
+    let mut world = World::new(
+        2,
+        json!({"strategy": {
+            "progressDeadlineSeconds": 600,
+            "batches": [{"name": "one", "size": 1, "soakSeconds": 7200}, {"name": "two", "size": 1, "approval": "Required"}],
+        }}),
+    );
+    assert_eq!(pass(&mut world, SignedDuration::from_hours(9), SignedDuration::from_mins(5)), (1, 0));
+    assert_eq!(blocked(&world).as_deref(), Some("Approval"));
+    world.annotate("drover.dev/approve", "1/two");
+    world.until(RolloutPhase::Complete);
+}
+
+#[test]
+fn an_operator_that_was_away_when_the_window_closed_does_not_count_that_time() {
+    let mut world = stuck(saturdays(json!({"minRemainingSeconds": 0})));
+    world.settle(0);
+    assert_eq!(world.claimed().len(), 1);
+    // Four hours are open: the operator goes away five minutes before the end, and a machine got done just before.
+    at(&mut world, "2026-11-28T04:50:00Z");
+    world.luck.clear();
+    world.agents();
+    world.rollouts[0].spec.strategy.as_mut().unwrap().progress_deadline_seconds = None;
+    world.luck.insert("node-2".into(), Luck::AgentSilent);
+    world.settle(0);
+    world.rollouts[0].spec.strategy.as_mut().unwrap().progress_deadline_seconds = Some(900);
+    world.settle(0);
+    at(&mut world, "2026-11-29T12:00:00Z");
+    world.settle(0);
+    assert!(world.status().run.unwrap().stopped.is_none(), "{:?}", world.status().clock);
+    // Ten minutes counted before it closed, so five are left.
+    for (moment, stops) in
+        [("2026-12-05T01:00:00Z", false), ("2026-12-05T01:04:59Z", false), ("2026-12-05T01:05:00Z", true)]
+    {
+        at(&mut world, moment);
+        world.settle(0);
+        assert_eq!(world.status().run.unwrap().stopped.is_some(), stops, "{moment}: {:?}", world.status().clock);
+    }
+}
