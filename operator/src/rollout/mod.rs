@@ -144,6 +144,10 @@ async fn announce(context: &Context, before: &Rollout, written: Option<&Rollout>
     if let Some(stopped) = stopped(after).filter(|_| earlier.and_then(stopped).is_none()) {
         events.push((EventType::Warning, "Stopped", format!("{}; {:?}", stopped.reason, stopped.action)));
     }
+    let warning = |status: &RolloutStatus| status.estimate.as_ref().and_then(|estimate| estimate.warning.clone());
+    if let Some(warning) = warning(after).filter(|_| earlier.and_then(warning).is_none()) {
+        events.push((EventType::Warning, "DoesNotFit", warning));
+    }
     for (type_, reason, note) in events {
         tracing::info!(reason, note, "Rollout");
         let note = note.chars().take(1000).collect();

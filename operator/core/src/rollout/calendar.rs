@@ -106,7 +106,7 @@ impl Calendar {
             Times::Recurring { zone, .. } => Some(zone),
             Times::Once { .. } => None,
         });
-        match zone.filter(|zone| !zone.iana_name().is_none_or(|name| name == "UTC")) {
+        match zone.filter(|zone| zone.iana_name().is_some_and(|name| name != "UTC")) {
             Some(zone) => {
                 let name = zone.iana_name().unwrap_or_default();
                 format!("{} {name}", at.to_zoned(zone.clone()).strftime("%Y-%m-%dT%H:%M%:z"))

@@ -328,6 +328,15 @@ fn begin(snapshot: &Snapshot, status: &RolloutStatus, now: Timestamp) -> Begin {
     Begin::Supersede(old, begun(run.number + 1))
 }
 
+/// What the run under way is for, or the next one will be.
+pub(super) fn goal(snapshot: &Snapshot) -> Option<Goal> {
+    let revision = target_revision(snapshot).ok()?;
+    let run = snapshot.rollout.status.as_ref().and_then(|status| status.run.as_ref());
+    let run = run.map_or(1, |run| if run.revision == revision { run.number } else { run.number + 1 });
+    let node_config = snapshot.rollout.spec.node_config_ref.name.clone();
+    Some(Goal { target: drover_crds::Assignment { node_config, revision }, run })
+}
+
 /// The revision that machines shall get.
 fn target_revision(snapshot: &Snapshot) -> Result<String, report::Waiting> {
     let reference = &snapshot.rollout.spec.node_config_ref;

@@ -19,6 +19,7 @@
 //! - `schedule`: whether the Rollout's windows let machines be begun; `calendar`: windows on the time line
 //! - `deadline`: whether it makes no progress for too long
 //! - `estimate`: when the run will be done
+//! - `preview`: what the run will do to its machines
 //! - `report`: the status that people read
 
 mod admission;
@@ -29,6 +30,7 @@ mod decide;
 mod estimate;
 mod people;
 mod population;
+mod preview;
 mod report;
 mod request;
 mod schedule;
@@ -40,5 +42,6 @@ mod steps;
 mod simulation;
 
 pub use decide::{Decision, decide};
+pub use preview::{Preview, preview};
 pub use request::{NodeChange, Request};
 pub use snapshot::{GateEvidence, NodeView, PodKeeper, PodKey, PodView, Snapshot};

@@ -11,8 +11,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
     admission::Hold,
-    deadline,
+    deadline, estimate,
     population::{self, Goal, Member, Standing, step_of},
+    preview,
     snapshot::Snapshot,
     stage,
 };
@@ -88,6 +89,14 @@ pub(super) fn begun(snapshot: &Snapshot, mut status: RolloutStatus, now: Timesta
     status.batches = vec![];
     status.display = None;
     status.clock = None;
+    status.estimate = None;
+    status.preview = status.run.as_ref().and_then(|run| {
+        let target = drover_crds::Assignment {
+            node_config: snapshot.rollout.spec.node_config_ref.name.clone(),
+            revision: run.revision.clone(),
+        };
+        preview::kept(&status, snapshot, &Goal { target, run: run.number }, false)
+    });
     conclude(snapshot, &mut status, RolloutPhase::Progressing, Summary::Working, "RollingOut", message, now);
     status
 }
@@ -128,7 +137,21 @@ pub(super) fn under_way(
         .in_flight
         .iter()
         .find_map(|entry| entry.waiting_for.as_ref().map(|what| format!("{}: {what}", entry.host)));
+    let fresh = estimate::estimate(snapshot, goal, members, hold, now);
+    let moved = status.counts.as_ref() != Some(&counts);
+    status.estimate = estimate::kept(status.estimate.as_ref(), fresh, moved, now);
     let (phase, summary, reason, mut message) = outlook(&status, &counts, hold, stuck.as_deref());
+    let begun = members.iter().any(|member| member.touched.is_some());
+    status.preview = preview::kept(&status, snapshot, goal, begun);
+    // While nothing moves because somebody wants to look first, this is what they look at.
+    let looked_at =
+        status.preview.as_ref().filter(|_| !begun && matches!(hold, Hold::Paused { .. } | Hold::Held { .. }));
+    if let Some(words) = looked_at.and_then(preview::in_words) {
+        message = format!("{message}; {words}");
+    }
+    if let Some(warning) = status.estimate.as_ref().and_then(|estimate| estimate.warning.as_ref()) {
+        message = format!("{message}; {warning}");
+    }
     if let Some(why) = newer_but_unfit(snapshot) {
         message =
             format!("{message}; the newest content of NodeConfig {} is not rolled out: {why}", goal.target.node_config);
@@ -136,7 +159,7 @@ pub(super) fn under_way(
     status.display = Some(RolloutDisplay {
         batch: (!batches.is_empty()).then(|| format!("{current}/{}", batches.len())),
         blocked: blocked(snapshot, hold),
-        eta: None,
+        eta: estimate::eta(status.estimate.as_ref()),
     });
     if let Some(run) = &mut status.run {
         run.updated = Some(counts.updated);

@@ -3,13 +3,16 @@
 use std::time::Duration;
 
 use drover_crds::{
-    RolloutPhase,
+    ChangeCost, HostPreview, RolloutPhase,
     condition::{self, RECONCILING, STALLED},
 };
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use super::world::{Luck, World};
+use super::{
+    super::preview,
+    world::{Luck, World, drained},
+};
 
 fn at(world: &mut World, moment: &str) {
     world.now = moment.parse().unwrap();
@@ -275,9 +278,8 @@ fn time_in_which_it_waits_by_somebodys_wish_does_not_count() {
     let closed = json!({"windows": [{"kind": "Deny", "from": "2026-11-28T01:05:00Z", "to": "2026-11-28T09:00:00Z"}]});
     let wishes: [(&str, fn(&mut World, bool)); 3] = [
         ("paused", |world, wish| world.rollouts[0].spec.paused = Some(wish)),
-        ("held", |world, wish| match wish {
-            true => world.annotate("drover.dev/hold", "lunch"),
-            false => world.remove_annotation("drover.dev/hold"),
+        ("held", |world, wish| {
+            if wish { world.annotate("drover.dev/hold", "lunch") } else { world.remove_annotation("drover.dev/hold") }
         }),
         ("closed", |world, wish| {
             if !wish {
@@ -339,5 +341,199 @@ fn an_operator_that_was_away_when_the_window_closed_does_not_count_that_time() {
         at(&mut world, moment);
         world.settle(0);
         assert_eq!(world.status().run.unwrap().stopped.is_some(), stops, "{moment}: {:?}", world.status().clock);
+    }
+}
+
+/// A run of `base-1` in which each machine took this long, and then a second revision.
+fn measured(hosts: usize, each: SignedDuration, spec: Value) -> World {
+    let mut world = World::new(hosts, json!({"strategy": {"maxParallel": hosts, "maxUnavailable": hosts}}));
+    at(&mut world, "2026-11-20T10:00:00Z");
+    world.settle(0);
+    world.now += each;
+    world.agents();
+    world.until(RolloutPhase::Complete);
+    let mut all = json!({"nodeConfigRef": {"name": "base"}});
+    all.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
+    world.rollouts[0].spec = serde_json::from_value(all).unwrap();
+    world.config.status.as_mut().unwrap().revision = Some("base-2".into());
+    world
+}
+
+fn eta(world: &World) -> Option<String> {
+    world.status().display.and_then(|display| display.eta)
+}
+
+#[test]
+fn it_says_when_it_will_be_done_from_what_machines_took() {
+    let mut world = World::new(6, json!({"strategy": {"maxParallel": 2, "maxUnavailable": 2}}));
+    at(&mut world, "2026-11-28T01:00:00Z");
+    world.settle(0);
+    assert_eq!(world.status().estimate.unwrap().basis, "no measurement yet");
+    assert_eq!(eta(&world), None);
+    world.now += MINUTE;
+    world.agents();
+    world.settle(0);
+    // Two took a minute each, two more are under way, two wait.
+    let estimate = world.status().estimate.unwrap();
+    assert_eq!(estimate.basis, "4 machines, 60 s each (p90 60 s), 2 at a time");
+    assert_eq!(estimate.finish_at.unwrap().0.to_string(), "2026-11-28T01:03:00Z");
+    assert_eq!((estimate.remaining_seconds, estimate.fits, estimate.warning), (Some(120), None, None));
+    assert_eq!(eta(&world).as_deref(), Some("2026-11-28T01:03Z"));
+    // While all goes as foreseen, time alone writes nothing.
+    let writes = world.writes;
+    for _ in 0..5 {
+        world.now += SignedDuration::from_secs(10);
+        world.settle(0);
+    }
+    assert_eq!(world.writes, writes);
+    // Machines that take longer move it, by a minute at the least.
+    world.now += SignedDuration::from_secs(130);
+    world.settle(0);
+    assert_eq!(eta(&world).as_deref(), Some("2026-11-28T01:05Z"));
+    world.rollouts[0].spec.paused = Some(true);
+    world.settle(0);
+    assert_eq!(eta(&world), None, "nobody knows when it goes on");
+    world.rollouts[0].spec.paused = None;
+    world.until(RolloutPhase::Complete);
+    assert_eq!((world.status().estimate, eta(&world)), (None, None));
+}
+
+#[test]
+fn soaking_batches_and_windows_are_part_of_the_estimate() {
+    let batches = json!({"strategy": {"maxParallel": 4, "maxUnavailable": 4, "batches": [
+        {"name": "canary", "size": 1, "soakSeconds": 600}, {"name": "rest", "size": "100%"}]}});
+    let mut world = measured(5, SignedDuration::from_mins(5), batches);
+    world.settle(0);
+    let begun = world.now;
+    let estimate = world.status().estimate.unwrap();
+    assert_eq!(
+        estimate.basis,
+        "5 machines, 5 min each (p90 5 min), 4 at a time, 10 min of soaking, by what the run before took"
+    );
+    assert_eq!(estimate.finish_at.unwrap().0, begun + SignedDuration::from_mins(20));
+}
+
+#[test]
+fn before_it_begins_it_says_how_many_windows_it_takes() {
+    let spec = saturdays(json!({}));
+    let mut world = measured(6, SignedDuration::from_mins(50), spec.clone());
+    at(&mut world, "2026-11-27T12:00:00Z");
+    world.settle(0);
+    let estimate = world.status().estimate.unwrap();
+    let warning = "about 5 h of work, and the window is 4 h: it will take 2 windows";
+    assert_eq!((estimate.fits, estimate.warning.as_deref()), (Some(false), Some(warning)));
+    assert!(message(&world).ends_with(&format!("; {warning}")), "{}", message(&world));
+    // Four hours in the first window, and one in the second.
+    assert_eq!(estimate.finish_at.unwrap().0.to_string(), "2026-12-05T02:00:00Z");
+    // Whoever let it begin knows.
+    at(&mut world, "2026-11-28T01:00:00Z");
+    world.settle(0);
+    let estimate = world.status().estimate.unwrap();
+    assert_eq!((estimate.fits, estimate.warning), (Some(false), None));
+    // Fewer machines fit.
+    let mut world = measured(4, SignedDuration::from_mins(50), spec.clone());
+    at(&mut world, "2026-11-27T12:00:00Z");
+    world.settle(0);
+    let estimate = world.status().estimate.unwrap();
+    assert_eq!((estimate.fits, estimate.warning), (Some(true), None));
+    assert_eq!(estimate.finish_at.unwrap().0.to_string(), "2026-11-28T04:20:00Z");
+    // A run that is finished although its window ended takes no second one.
+    let mut world = measured(6, SignedDuration::from_mins(50), saturdays(json!({"onClose": "FinishRun"})));
+    at(&mut world, "2026-11-27T12:00:00Z");
+    world.settle(0);
+    assert_eq!(world.status().estimate.unwrap().finish_at.unwrap().0.to_string(), "2026-11-28T06:00:00Z");
+    // Nothing was measured yet: nothing is promised.
+    let mut world = World::new(3, spec);
+    at(&mut world, "2026-11-27T12:00:00Z");
+    world.settle(0);
+    let estimate = world.status().estimate.unwrap();
+    assert_eq!((estimate.basis.as_str(), estimate.finish_at, estimate.fits), ("no measurement yet", None, None));
+}
+
+/// Twenty-six machines: each cost four times, and two that nothing is known of.
+fn varied(spec: Value) -> World {
+    let mut world = World::new(26, spec);
+    let costs = [
+        ChangeCost::NoOp,
+        ChangeCost::None,
+        ChangeCost::Reload,
+        ChangeCost::Restart,
+        ChangeCost::Drain,
+        ChangeCost::Reboot,
+    ];
+    for index in 1..=24 {
+        world.costs.insert(format!("node-{index}"), costs[(index - 1) % 6]);
+    }
+    world
+}
+
+#[test]
+fn what_a_run_would_do_is_said_of_each_machine_and_in_sum() {
+    let mut spec = drained();
+    spec["strategy"]["batches"] = json!([{"name": "canary", "hosts": ["node-4"]}, {"name": "rest", "size": "100%"}]);
+    let world = varied(spec.clone());
+    let preview = |world: &World| preview(&world.snapshot(0)).unwrap();
+    let seen = preview(&world);
+    assert_eq!((seen.revision.as_str(), seen.hosts.len()), ("base-1", 26));
+    let canary = HostPreview {
+        host: "node-4".into(),
+        batch: "canary".into(),
+        cost: Some(ChangeCost::Restart),
+        steps: vec!["leaves load balancers".into(), "changed".into()],
+    };
+    assert_eq!(seen.hosts[0], canary);
+    let steps = |world: &World, host: &str| {
+        preview(world).hosts.into_iter().find(|other| other.host == host).unwrap().steps.join(", ")
+    };
+    for (host, expected) in [
+        ("node-1", ""),
+        ("node-2", "changed"),
+        ("node-3", "changed"),
+        ("node-5", "leaves load balancers, drained, changed"),
+        ("node-6", "leaves load balancers, drained, changed, rebooted"),
+        ("node-25", "leaves load balancers, drained, changed, rebooted if it asks for it"),
+    ] {
+        assert_eq!(steps(&world, host), expected, "{host}");
+    }
+    // Where each machine is taken out of service, a no-op is, too.
+    spec["disruption"]["when"] = json!("Always");
+    assert_eq!(steps(&varied(spec.clone()), "node-1"), "leaves load balancers, drained");
+    spec["disruption"]["reboot"] = json!("Never");
+    assert_eq!(steps(&varied(spec), "node-6"), "leaves load balancers, drained, changed");
+    assert_eq!(steps(&varied(json!({})), "node-6"), "changed");
+}
+
+#[test]
+fn a_paused_rollout_shows_what_it_would_do_and_that_stays_while_it_is_done() {
+    for pause in ["spec", "pause", "hold"] {
+        let mut world = varied(json!({"paused": pause == "spec"}));
+        if pause != "spec" {
+            world.annotate(&format!("drover.dev/{pause}"), "look first");
+        }
+        world.settle(0);
+        let seen = world.status().preview.unwrap();
+        let sums = [seen.reboot, seen.drain, seen.restart, seen.reload, seen.none, seen.noop, seen.unknown];
+        assert_eq!((sums, seen.first_hosts.len()), ([4, 4, 4, 4, 4, 4, 2], 20));
+        let says =
+            "; would reboot 4, drain 4, restart 4, reload 4, change unnoticed 4, no-op 4, change at unknown cost 2";
+        assert!(message(&world).ends_with(says), "{pause}: {}", message(&world));
+        // What becomes known while nothing moves is told, and nothing is written again and again.
+        world.costs.insert("node-25".into(), ChangeCost::NoOp);
+        world.settle(0);
+        assert_eq!(world.status().preview.unwrap().unknown, 1);
+        let writes = world.writes;
+        world.now += HOUR;
+        world.settle(0);
+        assert_eq!(world.writes, writes);
+        let seen = world.status().preview;
+        world.rollouts[0].spec.paused = None;
+        world.remove_annotation("drover.dev/pause");
+        world.remove_annotation("drover.dev/hold");
+        world.until(RolloutPhase::Complete);
+        assert_eq!(world.status().preview, seen);
+        // The next run has its own.
+        world.config.status.as_mut().unwrap().revision = Some("base-2".into());
+        world.settle(0);
+        assert_eq!(world.status().preview.unwrap().revision, "base-2");
     }
 }

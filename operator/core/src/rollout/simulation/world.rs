@@ -6,8 +6,8 @@ use std::{
 };
 
 use drover_crds::{
-    AppliedReport, Host, HostSpec, HostStatus, InFlightHost, NodeConfig, NodeConfigSpec, NodeConfigStatus, NodeRef,
-    OnClose, Rollout, RolloutPhase, RolloutSpec, RolloutStatus, RunOutcome, RunRecord, StageStep, StopAction,
+    AppliedReport, ChangeCost, Host, HostSpec, HostStatus, InFlightHost, NodeConfig, NodeConfigSpec, NodeConfigStatus,
+    NodeRef, OnClose, Rollout, RolloutPhase, RolloutSpec, RolloutStatus, RunOutcome, RunRecord, StageStep, StopAction,
 };
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -52,6 +52,8 @@ pub(super) struct World {
     /// How many evictions each budget still allows; a pod that is evicted takes one, and gives it back when it runs again.
     pub(super) budgets: BTreeMap<&'static str, i32>,
     pub(super) luck: BTreeMap<String, Luck>,
+    /// What the change costs each machine.
+    pub(super) costs: BTreeMap<String, ChangeCost>,
     /// Whether what the agents apply asks for a reboot.
     pub(super) needs_reboot: bool,
     pub(super) own_node: Option<String>,
@@ -106,6 +108,7 @@ impl World {
             nodes: BTreeMap::new(),
             pods: vec![],
             budgets: BTreeMap::new(),
+            costs: BTreeMap::new(),
             luck: BTreeMap::new(),
             needs_reboot: false,
             own_node: None,
@@ -158,7 +161,7 @@ impl World {
             node_config: self.has_config.then(|| self.config.clone()),
             revisions: self.revisions.clone(),
             own_node: self.own_node.clone(),
-            costs: BTreeMap::new(),
+            costs: self.costs.clone(),
             hosts: self.hosts.clone(),
             nodes: self.nodes.clone(),
             pods,
