@@ -1,5 +1,7 @@
 //! Stories of windows, deadlines, estimates and previews.
 
+#![allow(clippy::needless_pass_by_value, reason = "a test writes its spec in place")]
+
 use std::time::Duration;
 
 use drover_crds::{
@@ -273,17 +275,20 @@ fn each_machine_that_gets_done_begins_the_count_anew_and_time_alone_writes_nothi
     assert_eq!(world.status().phase, Some(RolloutPhase::Complete));
 }
 
+/// Makes it wait, and go on.
+type Wish = fn(&mut World, bool);
+
 #[test]
 fn time_in_which_it_waits_by_somebodys_wish_does_not_count() {
     let closed = json!({"windows": [{"kind": "Deny", "from": "2026-11-28T01:05:00Z", "to": "2026-11-28T09:00:00Z"}]});
-    let wishes: [(&str, fn(&mut World, bool)); 3] = [
+    let wishes: [(&str, Wish); 3] = [
         ("paused", |world, wish| world.rollouts[0].spec.paused = Some(wish)),
         ("held", |world, wish| {
             if wish { world.annotate("drover.dev/hold", "lunch") } else { world.remove_annotation("drover.dev/hold") }
         }),
         ("closed", |world, wish| {
             if !wish {
-                at(world, "2026-11-28T09:00:00Z")
+                at(world, "2026-11-28T09:00:00Z");
             }
         }),
     ];
