@@ -3,6 +3,7 @@
 mod backoff;
 mod certificates;
 mod context;
+mod disruption_budget;
 mod health;
 mod host;
 mod leader;

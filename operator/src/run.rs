@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     context::{Context, MasterTemplate},
-    health, host, leader, master_pool, node_config, rollout,
+    disruption_budget, health, host, leader, master_pool, node_config, rollout,
 };
 
 /// How the operator runs.
@@ -74,6 +74,7 @@ pub(crate) async fn run(
             tokio::spawn(host::control(context.clone(), stop.clone())),
             tokio::spawn(node_config::control(context.clone(), stop.clone())),
             tokio::spawn(master_pool::control(context.clone(), stop.clone())),
+            tokio::spawn(disruption_budget::control(context.clone(), stop.clone())),
             tokio::spawn(rollout::control(context, stop.clone())),
         ]);
         tokio::pin!(controllers);

@@ -3,8 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use drover_core::rollout::{NodeView, PodKeeper, PodKey, PodView, Snapshot};
-use drover_crds::{Claim, ClaimStep, Host, NodeConfig, Rollout, keys};
+use drover_core::rollout::{Ledger, NodeView, PodKeeper, PodKey, PodView, Snapshot};
+use drover_crds::{Claim, ClaimStep, DisruptionBudget, Host, NodeConfig, Rollout, keys};
 use k8s_openapi::api::{
     apps::v1::ControllerRevision,
     core::v1::{Node, Pod},
@@ -47,6 +47,16 @@ pub(super) async fn snapshot(context: &Context, gates: &Gates, name: &str) -> Re
     };
     let hosts = list(&Api::<Host>::namespaced(client(), namespace), "Hosts", ListParams::default()).await?;
     let nodes = list(&Api::<Node>::all(client()), "Nodes", ListParams::default()).await?;
+    let budgets: Api<DisruptionBudget> = Api::namespaced(client(), namespace);
+    let budgets = list(&budgets, "DisruptionBudgets", ListParams::default()).await?;
+    // After the Rollout itself: what it has entered was written before it was read, so of two Rollouts that race the later
+    // one sees the other.
+    let ledgers = if budgets.is_empty() {
+        vec![]
+    } else {
+        let all = list(&rollouts, "Rollouts", ListParams::default()).await?;
+        all.iter().filter(|other| other.uid() != rollout.uid()).map(Ledger::of).collect()
+    };
 
     let mut pods = BTreeMap::new();
     let mut targets = vec![];
@@ -79,6 +89,8 @@ pub(super) async fn snapshot(context: &Context, gates: &Gates, name: &str) -> Re
         nodes,
         own_node,
         costs,
+        budgets,
+        ledgers,
         pods,
         refused_evictions,
         gates,
@@ -98,7 +110,7 @@ async fn revisions(api: &Api<ControllerRevision>, node_config: &str) -> Result<B
 }
 
 /// All objects, page by page.
-async fn list<K>(api: &Api<K>, what: &'static str, params: ListParams) -> Result<Vec<K>, Error>
+pub(crate) async fn list<K>(api: &Api<K>, what: &'static str, params: ListParams) -> Result<Vec<K>, Error>
 where
     K: Resource + Clone + DeserializeOwned + std::fmt::Debug,
 {
@@ -114,7 +126,8 @@ where
     }
 }
 
-fn node_view(node: &Node) -> NodeView {
+/// A Node, as far as decisions are concerned.
+pub(crate) fn node_view(node: &Node) -> NodeView {
     let annotation = |key: &str| node.annotations().get(key).cloned();
     NodeView {
         uid: node.uid().unwrap_or_default(),

@@ -2,14 +2,14 @@
 
 mod carry_out;
 mod gates;
-mod gather;
+pub(crate) mod gather;
 #[cfg(test)]
 mod tests;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use drover_core::rollout::decide;
-use drover_crds::{Host, NodeConfig, Rollout, RolloutPhase, RolloutStatus};
+use drover_crds::{DisruptionBudget, Host, NodeConfig, Rollout, RolloutPhase, RolloutStatus};
 use futures::FutureExt as _;
 use k8s_openapi::api::core::v1::Node;
 use kube::{
@@ -61,10 +61,14 @@ pub(crate) async fn control(context: Context, stop: CancellationToken) {
     let controller = Controller::new(Api::<Rollout>::namespaced(client.clone(), &namespace), objects::watching())
         .with_config(controller::Config::default().debounce(Duration::from_millis(100)).concurrency(8));
     let (by_host, by_config, by_node) = (controller.store(), controller.store(), controller.store());
+    let by_budget = controller.store();
     let stream = controller
         .watches(Api::<Host>::namespaced(client.clone(), &namespace), objects::watching(), move |_| all(&by_host))
         .watches(Api::<NodeConfig>::namespaced(client.clone(), &namespace), objects::watching(), move |_| {
             all(&by_config)
+        })
+        .watches(Api::<DisruptionBudget>::namespaced(client.clone(), &namespace), objects::watching(), move |_| {
+            all(&by_budget)
         })
         .watches(Api::<Node>::all(client), objects::watching(), move |_| all(&by_node))
         .graceful_shutdown_on(stop.cancelled_owned())

@@ -26,6 +26,8 @@ fn snapshot() -> Snapshot {
         hosts: vec![host],
         own_node: None,
         costs: [].into(),
+        budgets: vec![],
+        ledgers: vec![],
         nodes: [].into(),
         pods: [].into(),
         refused_evictions: [].into(),

@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
+    budget::Budgets,
     people,
     population::{self, Goal, Member, Standing},
     schedule::Closed,
@@ -48,6 +49,8 @@ pub(super) enum Hold {
     BusyWith { in_flight: usize },
     /// One more machine out of service would be too many.
     MaxUnavailable { unavailable: Vec<String>, may: usize },
+    /// A budget of the namespace does not let the next machines.
+    Budget { message: String },
     /// The next machines can not be begun now.
     NoneFit { reasons: Vec<String> },
 }
@@ -55,7 +58,7 @@ pub(super) enum Hold {
 /// Whether a further machine of this batch is begun, and which. The first reason against it is the answer.
 pub(super) fn next(snapshot: &Snapshot, goal: &Goal, members: &[Member<'_>], batch: usize, now: Timestamp) -> Next {
     let target = &goal.target.revision;
-    match candidate(snapshot, goal, members, batch) {
+    match candidate(snapshot, goal, members, batch, now) {
         Ok(member) => Next::Admit(Box::new(entry(snapshot, goal, member, (batch, target), now))),
         Err(hold) => Next::Hold(hold),
     }
@@ -74,18 +77,23 @@ pub(super) fn next_back(snapshot: &Snapshot, goal: &Goal, members: &[Member<'_>]
         return Next::Hold(hold);
     }
     let may = snapshot.rollout.spec.resolved_max_unavailable(members.len());
-    let mut reasons = vec![];
+    let budgets = Budgets::of(snapshot, now);
+    let (mut reasons, mut refused) = (vec![], None);
     for (member, previous) in waiting {
-        match claimed_by_another(member).or_else(|| out_of_reach(snapshot, member)) {
-            Some(reason) => reasons.push(reason),
-            None => {
-                let batch = member.touched.unwrap_or_default();
-                return match fits(members, member, may) {
-                    Ok(()) => Next::Admit(Box::new(entry(snapshot, goal, member, (batch, previous), now))),
-                    Err(hold) => Next::Hold(hold),
-                };
-            }
+        if let Some(reason) = claimed_by_another(member).or_else(|| out_of_reach(snapshot, member)) {
+            reasons.push(reason);
+        } else if let Some(message) = budgets.refusal(member.name(), true) {
+            refused.get_or_insert(message);
+        } else {
+            let batch = member.touched.unwrap_or_default();
+            return match fits(members, member, may) {
+                Ok(()) => Next::Admit(Box::new(entry(snapshot, goal, member, (batch, previous), now))),
+                Err(hold) => Next::Hold(hold),
+            };
         }
+    }
+    if let Some(message) = refused {
+        return Next::Hold(Hold::Budget { message });
     }
     Next::Hold(Hold::NoneFit { reasons })
 }
@@ -131,19 +139,25 @@ fn candidate<'a, 'b>(
     goal: &Goal,
     members: &'b [Member<'a>],
     batch: usize,
+    now: Timestamp,
 ) -> Result<&'b Member<'a>, Hold> {
     may_begin(snapshot, goal, members)?;
     let batches = population::batches(&snapshot.rollout, members, batch);
-    let mut reasons = vec![];
+    let budgets = Budgets::of(snapshot, now);
+    let (mut reasons, mut refused) = (vec![], None);
     let indices = batches.get(batch).map_or(&[][..], Vec::as_slice);
     for member in indices.iter().map(|index| &members[*index]).filter(|member| member.standing.waits()) {
-        match obstacle(snapshot, goal, member) {
-            Some(reason) => reasons.push(reason),
-            None => {
-                let may = snapshot.rollout.spec.resolved_max_unavailable(members.len());
-                return fits(members, member, may).map(|()| member);
-            }
+        if let Some(reason) = obstacle(snapshot, goal, member) {
+            reasons.push(reason);
+        } else if let Some(message) = budgets.refusal(member.name(), false) {
+            refused.get_or_insert(message);
+        } else {
+            let may = snapshot.rollout.spec.resolved_max_unavailable(members.len());
+            return fits(members, member, may).map(|()| member);
         }
+    }
+    if let Some(message) = refused {
+        return Err(Hold::Budget { message });
     }
     if reasons.is_empty() {
         let in_flight = members.iter().filter(|member| member.standing == Standing::InFlight).count();

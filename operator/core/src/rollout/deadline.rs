@@ -31,7 +31,7 @@ pub(super) fn clock(
     let stops = match hold {
         // There is nothing to wait for any more.
         Hold::Done | Hold::NoHosts | Hold::Stopped(_) | Hold::OnlyFailedLeft { .. } => return None,
-        Hold::Paused { .. } | Hold::Held { .. } | Hold::Stage(_) => Some(now),
+        Hold::Paused { .. } | Hold::Held { .. } | Hold::Stage(_) | Hold::Budget { .. } => Some(now),
         // The operator may have been away when the window closed.
         Hold::Closed(closed) => Some(closed.since.unwrap_or(now)),
         Hold::BusyWith { .. } | Hold::MaxUnavailable { .. } | Hold::NoneFit { .. } => None,

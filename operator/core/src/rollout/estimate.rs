@@ -86,7 +86,7 @@ fn goes_on(hold: &Hold, members: &[Member<'_>]) -> bool {
         Hold::Paused { .. } | Hold::Held { .. } => false,
         Hold::Stage(waiting) => !waiting.for_a_person,
         Hold::Closed(closed) => !closed.invalid,
-        Hold::MaxUnavailable { .. } | Hold::NoneFit { .. } => busy,
+        Hold::MaxUnavailable { .. } | Hold::Budget { .. } | Hold::NoneFit { .. } => busy,
         Hold::BusyWith { .. } | Hold::Done | Hold::NoHosts | Hold::Stopped(_) | Hold::OnlyFailedLeft { .. } => true,
     }
 }

@@ -17,12 +17,14 @@
 //! - `admission`: whether a further machine may be begun, and which
 //! - `steps`: what is next for a machine under way
 //! - `schedule`: whether the Rollout's windows let machines be begun; `calendar`: windows on the time line
+//! - `budget`: whether the namespace's budgets let it
 //! - `deadline`: whether it makes no progress for too long
 //! - `estimate`: when the run will be done
 //! - `preview`: what the run will do to its machines
 //! - `report`: the status that people read
 
 mod admission;
+mod budget;
 mod calendar;
 mod checks;
 mod deadline;
@@ -41,7 +43,8 @@ mod steps;
 #[cfg(test)]
 mod simulation;
 
+pub use budget::summarise_budget;
 pub use decide::{Decision, decide};
 pub use preview::{Preview, preview};
 pub use request::{NodeChange, Request};
-pub use snapshot::{GateEvidence, NodeView, PodKeeper, PodKey, PodView, Snapshot};
+pub use snapshot::{GateEvidence, Ledger, NodeView, PodKeeper, PodKey, PodView, Snapshot};

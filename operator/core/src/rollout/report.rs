@@ -251,21 +251,26 @@ fn outlook(
             let summary = if waiting.for_a_person { Summary::Waiting } else { Summary::Working };
             (RolloutPhase::Progressing, summary, waiting.reason, format!("{progress}; {}", waiting.message))
         }
-        Hold::BusyWith { .. } | Hold::MaxUnavailable { .. } | Hold::NoneFit { .. } => match (stuck, hold) {
-            (Some(stuck), _) => under_way("RollingOut", format!("{progress}; {stuck}")),
-            (None, Hold::MaxUnavailable { unavailable, may }) if !busy => under_way(
-                "MaxUnavailable",
-                format!(
-                    "{progress}; waits: {} out of service and {may} may be: {}",
-                    unavailable.len(),
-                    first_of(unavailable)
+        Hold::BusyWith { .. } | Hold::MaxUnavailable { .. } | Hold::Budget { .. } | Hold::NoneFit { .. } => {
+            match (stuck, hold) {
+                (Some(stuck), _) => under_way("RollingOut", format!("{progress}; {stuck}")),
+                (None, Hold::MaxUnavailable { unavailable, may }) if !busy => under_way(
+                    "MaxUnavailable",
+                    format!(
+                        "{progress}; waits: {} out of service and {may} may be: {}",
+                        unavailable.len(),
+                        first_of(unavailable)
+                    ),
                 ),
-            ),
-            (None, Hold::NoneFit { reasons }) if !busy => {
-                under_way("Waiting", format!("{progress}; waits: {}", first_of(reasons)))
+                (None, Hold::Budget { message }) => {
+                    under_way("WaitingForBudget", format!("{progress}; waits: {message}"))
+                }
+                (None, Hold::NoneFit { reasons }) if !busy => {
+                    under_way("Waiting", format!("{progress}; waits: {}", first_of(reasons)))
+                }
+                _ => under_way("RollingOut", progress),
             }
-            _ => under_way("RollingOut", progress),
-        },
+        }
     }
 }
 
@@ -302,6 +307,7 @@ fn rolling_back(
             unavailable.len(),
             first_of(unavailable)
         )),
+        Hold::Budget { message } => under_way(&format!("waits: {message}")),
         Hold::NoneFit { reasons } => under_way(&format!("waits: {}", first_of(reasons))),
         _ => under_way(stuck.unwrap_or_default()),
     }
@@ -333,6 +339,7 @@ fn blocked(snapshot: &Snapshot, hold: &Hold) -> Option<String> {
         Hold::MaxUnavailable { unavailable, .. } if status.is_none_or(|s| s.in_flight.len() < unavailable.len()) => {
             Some("MaxUnavailable")
         }
+        Hold::Budget { .. } => Some("Budget"),
         Hold::NoneFit { .. } => Some("HostsNotFit"),
         Hold::NoHosts => Some("NoHosts"),
         Hold::MaxUnavailable { .. } | Hold::Done | Hold::OnlyFailedLeft { .. } | Hold::BusyWith { .. } => None,

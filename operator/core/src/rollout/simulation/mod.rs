@@ -5,8 +5,10 @@
 //! - `scenarios`: one story each
 //! - `stopping`: runs that are stopped, rolled back, held, approved
 //! - `time`: stories of windows, deadlines, estimates and previews
+//! - `budgets`: several Rollouts under one budget
 //! - `history`: random histories
 
+mod budgets;
 mod history;
 mod scenarios;
 mod stopping;

@@ -6,8 +6,9 @@ use std::{
 };
 
 use drover_crds::{
-    AppliedReport, ChangeCost, Host, HostSpec, HostStatus, InFlightHost, NodeConfig, NodeConfigSpec, NodeConfigStatus,
-    NodeRef, OnClose, Rollout, RolloutPhase, RolloutSpec, RolloutStatus, RunOutcome, RunRecord, StageStep, StopAction,
+    AppliedReport, ChangeCost, DisruptionBudget, Host, HostSpec, HostStatus, InFlightHost, NodeConfig, NodeConfigSpec,
+    NodeConfigStatus, NodeRef, OnClose, Rollout, RolloutPhase, RolloutSpec, RolloutStatus, RunOutcome, RunRecord,
+    StageStep, StopAction,
 };
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -17,7 +18,7 @@ use super::super::{
     calendar::{At, Calendar},
     decide::{Decision, decide},
     request::{NodeChange, Request},
-    snapshot::{GateEvidence, NodeView, PodKeeper, PodKey, PodView, Snapshot},
+    snapshot::{GateEvidence, Ledger, NodeView, PodKeeper, PodKey, PodView, Snapshot},
 };
 use crate::metadata::{name, uid};
 
@@ -54,6 +55,7 @@ pub(super) struct World {
     pub(super) luck: BTreeMap<String, Luck>,
     /// What the change costs each machine.
     pub(super) costs: BTreeMap<String, ChangeCost>,
+    pub(super) disruption_budgets: Vec<DisruptionBudget>,
     /// Whether what the agents apply asks for a reboot.
     pub(super) needs_reboot: bool,
     pub(super) own_node: Option<String>,
@@ -109,6 +111,7 @@ impl World {
             pods: vec![],
             budgets: BTreeMap::new(),
             costs: BTreeMap::new(),
+            disruption_budgets: vec![],
             luck: BTreeMap::new(),
             needs_reboot: false,
             own_node: None,
@@ -162,6 +165,14 @@ impl World {
             revisions: self.revisions.clone(),
             own_node: self.own_node.clone(),
             costs: self.costs.clone(),
+            budgets: self.disruption_budgets.clone(),
+            ledgers: self
+                .rollouts
+                .iter()
+                .enumerate()
+                .filter(|(other, _)| *other != index)
+                .map(|(_, r)| Ledger::of(r))
+                .collect(),
             hosts: self.hosts.clone(),
             nodes: self.nodes.clone(),
             pods,
