@@ -8,8 +8,9 @@
 
 use anyhow::{Context, Result};
 use drover_crds::{
-    Host, HostSpec, HostStatus, MasterPool, MasterPoolSpec, MasterPoolStatus, NodeConfig, NodeConfigSpec,
-    NodeConfigStatus, Rollout, RolloutSpec, RolloutStatus,
+    DisruptionBudget, DisruptionBudgetSpec, DisruptionBudgetStatus, Host, HostSpec, HostStatus, MasterPool,
+    MasterPoolSpec, MasterPoolStatus, NodeConfig, NodeConfigSpec, NodeConfigStatus, Rollout, RolloutSpec,
+    RolloutStatus,
 };
 use kube::CustomResourceExt;
 use schemars::JsonSchema;
@@ -24,6 +25,7 @@ pub struct Definition(Value);
 /// The definitions of all kinds.
 pub fn definitions() -> Result<Vec<Definition>> {
     [
+        define::<DisruptionBudget, DisruptionBudgetSpec, DisruptionBudgetStatus>(),
         define::<Host, HostSpec, HostStatus>(),
         define::<MasterPool, MasterPoolSpec, MasterPoolStatus>(),
         define::<NodeConfig, NodeConfigSpec, NodeConfigStatus>(),

@@ -10,6 +10,7 @@
 #![allow(clippy::duplicated_attributes, reason = "each printer column repeats the names of its parts")]
 
 pub mod condition;
+mod disruption_budget;
 mod host;
 pub mod keys;
 mod limit;
@@ -17,6 +18,7 @@ mod master_pool;
 mod node_config;
 mod rollout;
 
+pub use disruption_budget::{DisruptionBudget, DisruptionBudgetSpec, DisruptionBudgetStatus};
 pub use host::{
     AppliedReport, Assignment, ChangeCost, Claim, ClaimCommand, ClaimStep, CommandReport, Host, HostDisplay, HostSpec,
     HostStatus, NodeRef, Restore, RunOutcome, RunRecord,

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     context::{Context, MasterTemplate},
-    health, host, leader, master_pool, node_config, rollout,
+    disruption_budget, health, host, leader, master_pool, node_config, rollout,
 };
 
 /// How the operator runs.
@@ -83,6 +83,11 @@ pub(crate) async fn run(
                 context.clone(),
                 stop.clone(),
                 master_pool::control(context.clone(), stop.clone()),
+            )),
+            tokio::spawn(once_filled(
+                context.clone(),
+                stop.clone(),
+                disruption_budget::control(context.clone(), stop.clone()),
             )),
             tokio::spawn(once_filled(context.clone(), stop.clone(), rollout::control(context, stop.clone()))),
         ]);

@@ -4,11 +4,15 @@
 //! - `disruption`: how a machine is taken out of service
 //! - `gate`: what must be seen
 //! - `hook`: what is run at its turning points, and what comes before it
-//! - `status`: where it is
+//! - `schedule`: when machines may be begun
+//! - `status`: where it is; `estimate`: when it is done; `preview`: what it will do
 
 mod disruption;
+mod estimate;
 mod gate;
 mod hook;
+mod preview;
+mod schedule;
 mod status;
 mod strategy;
 
@@ -17,7 +21,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use self::{disruption::*, gate::*, hook::*, status::*, strategy::*};
+pub use self::{disruption::*, estimate::*, gate::*, hook::*, preview::*, schedule::*, status::*, strategy::*};
 use crate::Limit;
 
 /// How revisions of a NodeConfig travel over the machines.
@@ -39,6 +43,7 @@ use crate::Limit;
     printcolumn(name = "Total", type_ = "integer", json_path = ".status.counts.total"),
     printcolumn(name = "Failed", type_ = "integer", json_path = ".status.counts.failed"),
     printcolumn(name = "Blocked", type_ = "string", json_path = ".status.display.blocked"),
+    printcolumn(name = "ETA", type_ = "string", json_path = ".status.display.eta"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "Config", type_ = "string", json_path = ".spec.nodeConfigRef.name", priority = 1),
     printcolumn(name = "Revision", type_ = "string", json_path = ".status.run.revision", priority = 1),
@@ -85,6 +90,9 @@ pub struct RolloutSpec {
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub depends_on: Vec<Dependency>,
+    /// When machines may be begun. Left out: at any time.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub schedule: Option<Schedule>,
     /// True: no further machine is begun. Those under way are finished and given back. Left out: false.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub paused: Option<bool>,

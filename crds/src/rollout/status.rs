@@ -5,7 +5,11 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::gate::DryRunGate;
+use super::{
+    estimate::{Estimate, ProgressClock},
+    gate::DryRunGate,
+    preview::Preview,
+};
 use crate::ClaimStep;
 
 /// Where the Rollout is.
@@ -51,6 +55,15 @@ pub struct RolloutStatus {
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["gate".into()]))]
     pub dry_run_gates: Vec<DryRunGate>,
+    /// What the run does to its machines, known before anything moves. It stays as it was then while machines are changed.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub preview: Option<Preview>,
+    /// When the run will be done.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub estimate: Option<Estimate>,
+    /// What `progressDeadlineSeconds` is counted from.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub clock: Option<ProgressClock>,
     /// The runs before, newest first, at most 10.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub history: Vec<Run>,
@@ -112,6 +125,9 @@ pub struct RolloutDisplay {
     /// What it waits for, in a few words.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub blocked: Option<String>,
+    /// When the run will be done, by its estimate, to the minute: `2026-11-28T02:40Z`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub eta: Option<String>,
 }
 
 /// A run: one revision over the machines.

@@ -44,6 +44,12 @@ pub struct Strategy {
     #[serde(skip_serializing_if = "Option::is_none", default)]
     #[schemars(range(min = 1, max = 86400))]
     pub apply_timeout_seconds: Option<i32>,
+    /// The run stops, by `failure.onExceeded`, when no machine of it got done for so long, in seconds. Time during which
+    /// the run waits by somebody's wish does not count: paused, held, for an approval, soaking, outside its windows, or for
+    /// what it depends on, its hooks, or a DisruptionBudget. Left out: it may take any time.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schemars(range(min = 1, max = 2_592_000))]
+    pub progress_deadline_seconds: Option<i32>,
 }
 
 /// A portion of the machines: so many, these, or those with these labels; machines that an earlier run broke are in the

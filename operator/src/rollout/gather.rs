@@ -11,9 +11,10 @@ use std::{
 };
 
 use drover_core::rollout::{
-    GateEvidence, NodeView, PodKeeper, PodKey, PodView, Request, RolloutJob, RolloutView, Snapshot, asked_of_run,
+    GateEvidence, Ledger, NodeView, PodKeeper, PodKey, PodView, Request, RolloutJob, RolloutView, Snapshot,
+    asked_of_run,
 };
-use drover_crds::{Claim, ClaimStep, Host, NodeConfig, Rollout, StageStep, keys};
+use drover_crds::{Claim, ClaimStep, DisruptionBudget, Host, NodeConfig, Rollout, StageStep, keys};
 use futures::{StreamExt as _, TryStreamExt as _, future::join_all, stream};
 use jiff::Timestamp;
 use k8s_openapi::api::{
@@ -111,6 +112,8 @@ pub(super) struct View<'a> {
     hosts: Changes,
     nodes: Changes,
     listened: Instant,
+    /// What others have entered was read after this Rollout was last written.
+    heard_others: bool,
     /// Everything was read from the API server, and nothing was written since.
     is_fresh: bool,
 }
@@ -125,7 +128,7 @@ impl<'a> View<'a> {
     ) -> Result<Option<Self>, Error> {
         // Before what is known is copied, so that no change falls between the two.
         let (hosts, nodes) = (context.fleet.hosts.changes(), context.fleet.nodes.changes());
-        let Some((rollout, node_config, revisions)) = listen(context, name).await? else {
+        let Some(Heard { rollout, node_config, revisions, budgets, ledgers }) = listen(context, name).await? else {
             return Ok(None);
         };
         let snapshot = Snapshot {
@@ -136,6 +139,8 @@ impl<'a> View<'a> {
             nodes: context.fleet.nodes.all().iter().map(|node| (node.name_any(), node_view(node))).collect(),
             own_node: context.own_node.clone(),
             costs: BTreeMap::new(),
+            budgets,
+            ledgers,
             pods: BTreeMap::new(),
             refused_evictions: BTreeMap::new(),
             gates: BTreeMap::new(),
@@ -148,7 +153,7 @@ impl<'a> View<'a> {
         // Something happened that may be about a Job.
         memory.jobs = None;
         let listened = Instant::now();
-        Ok(Some(Self { context, gates, memory, snapshot, hosts, nodes, listened, is_fresh: false }))
+        Ok(Some(Self { context, gates, memory, snapshot, hosts, nodes, listened, heard_others: true, is_fresh: false }))
     }
 
     /// Takes in what happened since; false when the Rollout is gone.
@@ -218,6 +223,14 @@ impl<'a> View<'a> {
         !self.is_fresh && next.in_flight.iter().any(|entry| !known.contains(entry.token.as_str()))
     }
 
+    /// Whether this request claims a machine under a budget, and what other Rollouts have entered is not known well enough.
+    pub(super) fn must_hear_others(&self, request: &Request) -> bool {
+        let Request::WriteHost { host, status } = request else { return false };
+        let is_held = |host: &Host| host.status.as_ref().is_some_and(|status| status.claim.is_some());
+        let claims = status.claim.is_some() && !self.snapshot.hosts.get(host).is_some_and(is_held);
+        claims && !self.snapshot.budgets.is_empty() && !self.heard_others
+    }
+
     /// For how long everything is not read again: reading takes from the API server what machines under way need.
     pub(super) fn reads_after(&self) -> Option<Duration> {
         let (ended, took) = self.memory.read?;
@@ -242,6 +255,7 @@ impl<'a> View<'a> {
         self.is_fresh = false;
         if let Some(rollout) = rollout {
             self.snapshot.rollout = rollout;
+            self.heard_others = false;
         }
         if let About::Pod(pod) = about {
             self.memory.pods.retain(|_, (_, pods)| pods.iter().all(|other| other.key != *pod));
@@ -288,13 +302,16 @@ impl<'a> View<'a> {
             && now.map(|claim| (&claim.token, claim.step)) == claim.as_ref().map(|claim| (&claim.token, claim.step)))
     }
 
-    async fn listen(&mut self) -> Result<bool, Error> {
-        let Some((rollout, node_config, revisions)) = listen(self.context, &self.snapshot.rollout.name_any()).await?
-        else {
+    pub(super) async fn listen(&mut self) -> Result<bool, Error> {
+        let Some(heard) = listen(self.context, &self.snapshot.rollout.name_any()).await? else {
             return Ok(false);
         };
         self.listened = Instant::now();
-        (self.snapshot.rollout, self.snapshot.node_config, self.snapshot.revisions) = (rollout, node_config, revisions);
+        self.heard_others = true;
+        let snapshot = &mut self.snapshot;
+        (snapshot.rollout, snapshot.node_config, snapshot.revisions) =
+            (heard.rollout, heard.node_config, heard.revisions);
+        (snapshot.budgets, snapshot.ledgers) = (heard.budgets, heard.ledgers);
         Ok(true)
     }
 
@@ -365,11 +382,18 @@ impl<'a> View<'a> {
     }
 }
 
-/// The Rollout, its NodeConfig, and the revisions that are kept, as the API server has them now.
-async fn listen(
-    context: &Context,
-    name: &str,
-) -> Result<Option<(Rollout, Option<NodeConfig>, BTreeSet<String>)>, Error> {
+/// What is read of the API server itself now and then, and before it matters.
+struct Heard {
+    rollout: Rollout,
+    node_config: Option<NodeConfig>,
+    /// The revisions that are kept.
+    revisions: BTreeSet<String>,
+    budgets: Vec<DisruptionBudget>,
+    /// What other Rollouts have entered, where there are budgets.
+    ledgers: Vec<Ledger>,
+}
+
+async fn listen(context: &Context, name: &str) -> Result<Option<Heard>, Error> {
     let (client, namespace) = (|| context.client.clone(), &context.namespace);
     let rollouts: Api<Rollout> = Api::namespaced(client(), namespace);
     let Some(rollout) = rollouts.get_opt(name).await.map_err(|error| Error::Rollout(name.to_owned(), error))? else {
@@ -383,7 +407,17 @@ async fn listen(
         Some(_) => revisions(&Api::namespaced(client(), namespace), &reference.name).await?,
         None => BTreeSet::new(),
     };
-    Ok(Some((rollout, node_config, revisions)))
+    let (all, budgets) = (ListParams::default(), Api::<DisruptionBudget>::namespaced(client(), namespace));
+    let budgets = budgets.list(&all).await.map_err(|error| Error::List("DisruptionBudgets", error))?.items;
+    // After the Rollout itself: what it has entered was written before it was read, so of two Rollouts that race the later
+    // one sees the other.
+    let ledgers = if budgets.is_empty() {
+        vec![]
+    } else {
+        let all = rollouts.list(&all).await.map_err(|error| Error::List("Rollouts", error))?;
+        all.iter().filter(|other| other.uid() != rollout.uid()).map(Ledger::of).collect()
+    };
+    Ok(Some(Heard { rollout, node_config, revisions, budgets, ledgers }))
 }
 
 /// What the gates of the run itself answered that are asked where it is now.
@@ -450,7 +484,8 @@ async fn pods_of(api: Api<Pod>, node: String) -> Result<(String, Vec<PodView>), 
     Ok((node, found.items.iter().map(pod_view).collect()))
 }
 
-fn node_view(node: &Node) -> NodeView {
+/// A Node, as far as decisions are concerned.
+pub(crate) fn node_view(node: &Node) -> NodeView {
     let annotation = |key: &str| node.annotations().get(key).cloned();
     NodeView {
         uid: node.uid().unwrap_or_default(),

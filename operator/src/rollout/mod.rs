@@ -2,7 +2,7 @@
 
 mod carry_out;
 mod gates;
-mod gather;
+pub(crate) mod gather;
 mod jobs;
 #[cfg(test)]
 mod tests;
@@ -14,7 +14,7 @@ use std::{
 };
 
 use drover_core::rollout::{Request, decide};
-use drover_crds::{NodeConfig, Rollout, RolloutPhase, RolloutStatus};
+use drover_crds::{DisruptionBudget, NodeConfig, Rollout, RolloutPhase, RolloutStatus};
 use futures::FutureExt as _;
 use k8s_openapi::api::batch::v1::Job;
 use kube::{
@@ -71,10 +71,13 @@ pub(crate) async fn control(context: Context, stop: CancellationToken) {
     // Debouncing begins anew with each event, so it is shorter than the steps in which machines are told of.
     let controller = Controller::new(Api::<Rollout>::namespaced(client.clone(), &namespace), objects::watching())
         .with_config(controller::Config::default().debounce(TOGETHER / 4).concurrency(8));
-    let (by_config, by_rollout) = (controller.store(), controller.store());
+    let (by_config, by_rollout, by_budget) = (controller.store(), controller.store(), controller.store());
     let stream = controller
         .watches(Api::<NodeConfig>::namespaced(client.clone(), &namespace), objects::watching(), move |_| {
             all(&by_config)
+        })
+        .watches(Api::<DisruptionBudget>::namespaced(client.clone(), &namespace), objects::watching(), move |_| {
+            all(&by_budget)
         })
         .watches(Api::<Rollout>::namespaced(client.clone(), &namespace), objects::watching(), move |rollout| {
             waiting_for(&rollout.name_any(), &by_rollout)
@@ -142,6 +145,12 @@ async fn go_on(shared: &Shared, memory: &mut gather::Memory, name: &str) -> Resu
             }
             continue;
         }
+        if view.must_hear_others(&request) {
+            if !view.listen().await? {
+                return Ok(None);
+            }
+            continue;
+        }
         if let Request::Evict(pod) = &request
             && !view.is_still_drained(pod).await?
         {
@@ -205,6 +214,10 @@ async fn announce(context: &Context, before: &Rollout, written: Option<&Rollout>
     let stopped = |status: &RolloutStatus| status.run.as_ref().and_then(|run| run.stopped.clone());
     if let Some(stopped) = stopped(after).filter(|_| earlier.and_then(stopped).is_none()) {
         events.push((EventType::Warning, "Stopped", format!("{}; {:?}", stopped.reason, stopped.action)));
+    }
+    let warning = |status: &RolloutStatus| status.estimate.as_ref().and_then(|estimate| estimate.warning.clone());
+    if let Some(warning) = warning(after).filter(|_| earlier.and_then(warning).is_none()) {
+        events.push((EventType::Warning, "DoesNotFit", warning));
     }
     for (type_, reason, note) in events {
         tracing::info!(reason, note, "Rollout");

@@ -27,6 +27,8 @@ fn snapshot() -> Snapshot {
         reported: None,
         own_node: None,
         costs: [].into(),
+        budgets: vec![],
+        ledgers: vec![],
         nodes: [].into(),
         pods: [].into(),
         refused_evictions: [].into(),

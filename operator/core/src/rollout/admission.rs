@@ -5,9 +5,11 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
+    budget::Budgets,
     people,
     population::{self, Goal, Member, Standing},
     report,
+    schedule::Closed,
     snapshot::Snapshot,
     stage::Waiting,
 };
@@ -38,17 +40,21 @@ pub(super) enum Hold {
     Held { how: String },
     /// Something comes before the next machines.
     Stage(Waiting),
+    /// The schedule lets no machine be begun now.
+    Closed(Closed),
     /// The machines under way, or the batch, come first.
     BusyWith { in_flight: usize },
     /// One more machine out of service would be too many.
     MaxUnavailable { unavailable: Vec<String>, may: usize },
+    /// A budget of the namespace does not let the next machines.
+    Budget { message: String },
     /// The next machines can not be begun now.
     NoneFit { reasons: Vec<String> },
 }
 
 /// Whether further machines of this batch are begun, and which. The first reason against the first of them is the answer.
 pub(super) fn next(snapshot: &Snapshot, goal: &Goal, members: &[Member<'_>], batch: usize, now: Timestamp) -> Next {
-    let mut room = match Room::of(snapshot, goal, members) {
+    let mut room = match Room::of(snapshot, goal, members, now) {
         Ok(room) => room,
         Err(hold) => return Next::Hold(hold),
     };
@@ -58,6 +64,8 @@ pub(super) fn next(snapshot: &Snapshot, goal: &Goal, members: &[Member<'_>], bat
     for member in waiting {
         if let Some(reason) = obstacle(snapshot, goal, member) {
             room.reasons.push(reason);
+        } else if let Some(message) = room.budgets.refusal(member.name(), false) {
+            room.refused.get_or_insert(message);
         } else if !room.take(member, || entry(snapshot, goal, member, (batch, &goal.target.revision), now)) {
             break;
         }
@@ -74,7 +82,7 @@ pub(super) fn next_back(snapshot: &Snapshot, goal: &Goal, members: &[Member<'_>]
     if waiting.is_empty() {
         return Next::Hold(if busy == 0 { Hold::Done } else { Hold::BusyWith { in_flight: busy } });
     }
-    let mut room = match Room::of(snapshot, goal, members) {
+    let mut room = match Room::of(snapshot, goal, members, now) {
         Ok(room) => room,
         Err(hold) => return Next::Hold(hold),
     };
@@ -82,6 +90,8 @@ pub(super) fn next_back(snapshot: &Snapshot, goal: &Goal, members: &[Member<'_>]
         let batch = member.touched.unwrap_or_default();
         if let Some(reason) = claimed_by_another(member).or_else(|| out_of_reach(snapshot, member)) {
             room.reasons.push(reason);
+        } else if let Some(message) = room.budgets.refusal(member.name(), true) {
+            room.refused.get_or_insert(message);
         } else if !room.take(member, || entry(snapshot, goal, member, (batch, previous), now)) {
             break;
         }
@@ -103,6 +113,9 @@ struct Room<'a, 'b> {
     admitted: Vec<InFlightHost>,
     /// Why machines that come first are not begun.
     reasons: Vec<String>,
+    /// The budgets of the namespace, and what they say against a machine that comes first.
+    budgets: Budgets<'b>,
+    refused: Option<String>,
     /// What stands against all further ones.
     full: Option<Hold>,
 }
@@ -113,7 +126,7 @@ const STATUS_BYTES: usize = 126 << 10;
 
 impl<'a, 'b> Room<'a, 'b> {
     /// What may be begun beside what is under way, or why nothing.
-    fn of(snapshot: &Snapshot, goal: &Goal, members: &'b [Member<'a>]) -> Result<Self, Hold> {
+    fn of(snapshot: &'b Snapshot, goal: &Goal, members: &'b [Member<'a>], now: Timestamp) -> Result<Self, Hold> {
         let rollout = &snapshot.rollout;
         if let Some(how) = people::held(rollout) {
             return Err(Hold::Held { how });
@@ -130,15 +143,19 @@ impl<'a, 'b> Room<'a, 'b> {
         if in_flight >= parallel || bytes == 0 {
             return Err(Hold::BusyWith { in_flight });
         }
+        // What one machine takes of a budget is not seen when the next one is looked at.
+        let at_once = if snapshot.budgets.is_empty() { usize::MAX } else { 1 };
         Ok(Self {
             members,
             in_flight,
-            parallel: parallel - in_flight,
+            parallel: (parallel - in_flight).min(at_once),
             may: rollout.spec.resolved_max_unavailable(members.len()),
             unavailable: members.iter().filter(|member| member.unavailable).count(),
             bytes,
             admitted: vec![],
             reasons: vec![],
+            budgets: Budgets::of(snapshot, now),
+            refused: None,
             full: None,
         })
     }
@@ -169,6 +186,9 @@ impl<'a, 'b> Room<'a, 'b> {
     }
 
     fn result(self) -> Next {
+        if let (true, None, Some(message)) = (self.admitted.is_empty(), &self.full, &self.refused) {
+            return Next::Hold(Hold::Budget { message: message.clone() });
+        }
         match (self.admitted.is_empty(), self.full) {
             (false, _) => Next::Admit(self.admitted),
             (true, Some(hold)) => Next::Hold(hold),

@@ -11,10 +11,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
     admission::{self, Hold},
-    hook, people,
+    deadline, hook, people,
     population::{self, Goal, Member, Standing, entry_host},
     report,
     request::{NodeChange, Request},
+    schedule,
     snapshot::Snapshot,
     stage, steps,
 };
@@ -114,7 +115,7 @@ fn next(snapshot: &Snapshot, now: Timestamp) -> Result<Request, Duration> {
             let hold = match advance(snapshot, &after_sweep, &goal, &members, now) {
                 Advance::Request(request) => return Ok(request),
                 Advance::Hold(hold, time) => {
-                    look_again = look_again.min(time);
+                    look_again = look_again.min(time).min(deadline::left(snapshot, now).unwrap_or(IDLE));
                     hold
                 }
             };
@@ -145,6 +146,17 @@ fn advance(
     now: Timestamp,
 ) -> Advance {
     let hold = |hold| Advance::Hold(hold, IDLE);
+    let closed = |closed: schedule::Closed| {
+        // What a person wished comes first.
+        if let Some(how) = people::held(&snapshot.rollout) {
+            return hold(Hold::Held { how });
+        }
+        if let Some(how) = people::paused(&snapshot.rollout) {
+            return hold(Hold::Paused { how });
+        }
+        let look_again = closed.look_again(now, IDLE);
+        Advance::Hold(Hold::Closed(closed), look_again)
+    };
     let admit = |next| match next {
         admission::Next::Admit(entries) => Advance::Request(enter(status.clone(), entries)),
         admission::Next::Hold(why) => hold(why),
@@ -166,15 +178,24 @@ fn advance(
         return Advance::Request(stop(snapshot, status, format!("{failed} failed and {may} may"), now));
     }
     match stage::next(snapshot, goal, members, now) {
-        stage::Next::Hosts(batch) => match admission::next(snapshot, goal, members, batch, now) {
-            admission::Next::Hold(Hold::MaxUnavailable { unavailable, may })
-                if status.in_flight.is_empty() && unavailable.len() < may + failed =>
-            {
-                let why = format!("{failed} failed and count as out of service, of which there may be {may}");
-                Advance::Request(stop(snapshot, status, why, now))
+        stage::Next::Hosts(batch) => {
+            if let Some(shut) = schedule::closed(snapshot, goal, members, Some(batch), now) {
+                return closed(shut);
             }
-            next => admit(next),
-        },
+            if let Some(why) = deadline::exceeded(snapshot, status, goal, members, now) {
+                return Advance::Request(stop(snapshot, status, why, now));
+            }
+            match admission::next(snapshot, goal, members, batch, now) {
+                admission::Next::Hold(Hold::MaxUnavailable { unavailable, may })
+                    if status.in_flight.is_empty() && unavailable.len() < may + failed =>
+                {
+                    let why = format!("{failed} failed and count as out of service, of which there may be {may}");
+                    Advance::Request(stop(snapshot, status, why, now))
+                }
+                next => admit(next),
+            }
+        }
+        stage::Next::Closed(shut) => closed(shut),
         stage::Next::Record(stage) => Advance::Request(write(RolloutStatus { stage: Some(stage), ..status.clone() })),
         stage::Next::Request(request) => Advance::Request(request),
         stage::Next::Wait(waiting, time) => Advance::Hold(Hold::Stage(waiting), time),
@@ -372,6 +393,15 @@ fn begin(snapshot: &Snapshot, status: &RolloutStatus, now: Timestamp) -> Begin {
         old.updated = status.counts.as_ref().map(|counts| counts.updated);
     }
     Begin::Supersede(old, begun(run.number + 1))
+}
+
+/// What the run under way is for, or the next one will be.
+pub(super) fn goal(snapshot: &Snapshot) -> Option<Goal> {
+    let revision = target_revision(snapshot).ok()?;
+    let run = snapshot.rollout.status.as_ref().and_then(|status| status.run.as_ref());
+    let run = run.map_or(1, |run| if run.revision == revision { run.number } else { run.number + 1 });
+    let node_config = snapshot.rollout.spec.node_config_ref.name.clone();
+    Some(Goal { target: drover_crds::Assignment { node_config, revision }, run })
 }
 
 /// The revision that machines shall get.

@@ -17,18 +17,29 @@
 //! - `gate`: how answers are counted; `hook`: Jobs that are made once; `depends`: Rollouts that come first
 //! - `admission`: whether a further machine may be begun, and which
 //! - `steps`: what is next for a machine under way
+//! - `schedule`: whether the Rollout's windows let machines be begun; `calendar`: windows on the time line
+//! - `budget`: whether the namespace's budgets let it
+//! - `deadline`: whether it makes no progress for too long
+//! - `estimate`: when the run will be done
+//! - `preview`: what the run will do to its machines
 //! - `report`: the status that people read
 
 mod admission;
+mod budget;
+mod calendar;
 mod checks;
+mod deadline;
 mod decide;
 mod depends;
+mod estimate;
 mod gate;
 mod hook;
 mod people;
 mod population;
+mod preview;
 mod report;
 mod request;
+mod schedule;
 pub mod snapshot;
 mod stage;
 mod steps;
@@ -36,8 +47,10 @@ mod steps;
 #[cfg(test)]
 mod simulation;
 
+pub use budget::summarise_budget;
 pub use decide::{Decision, decide};
 pub use gate::{AskedGates, GateAnswer, GateEvidence, asked_of_run};
 pub use hook::{JobView, RolloutJob, Wanted, label_value};
+pub use preview::{Preview, preview};
 pub use request::{NodeChange, Request};
-pub use snapshot::{Hosts, NodeView, PodKeeper, PodKey, PodView, RolloutView, Snapshot};
+pub use snapshot::{Hosts, Ledger, NodeView, PodKeeper, PodKey, PodView, RolloutView, Snapshot};

@@ -12,7 +12,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
     admission::Hold,
+    deadline, estimate,
     population::{self, Goal, Member, Standing, step_of},
+    preview,
     snapshot::Snapshot,
     stage,
 };
@@ -123,6 +125,7 @@ pub(super) fn waiting(snapshot: &Snapshot, why: &Waiting, now: Timestamp) -> Rol
     status.display = Some(RolloutDisplay {
         batch: status.display.and_then(|display| display.batch),
         blocked: (!superseded).then(|| why.reason().to_owned()),
+        eta: None,
     });
     let summary = if matches!(why, Waiting::NoSuchRevision { .. }) { Summary::Stalled } else { Summary::Working };
     conclude(snapshot, &mut status, phase, summary, why.reason(), why.to_string(), now);
@@ -135,6 +138,15 @@ pub(super) fn begun(snapshot: &Snapshot, mut status: RolloutStatus, now: Timesta
     status.counts = None;
     status.batches = vec![];
     status.display = None;
+    status.clock = None;
+    status.estimate = None;
+    status.preview = status.run.as_ref().and_then(|run| {
+        let target = drover_crds::Assignment {
+            node_config: snapshot.rollout.spec.node_config_ref.name.clone(),
+            revision: run.revision.clone(),
+        };
+        preview::kept(&status, snapshot, &Goal { target, run: run.number }, false)
+    });
     conclude(snapshot, &mut status, RolloutPhase::Progressing, Summary::Working, "RollingOut", message, now);
     status
 }
@@ -175,7 +187,21 @@ pub(super) fn under_way(
         .in_flight
         .iter()
         .find_map(|entry| entry.waiting_for.as_ref().map(|what| format!("{}: {what}", entry.host)));
+    let fresh = estimate::estimate(snapshot, goal, members, hold, now);
+    let moved = status.counts.as_ref() != Some(&counts);
+    status.estimate = estimate::kept(status.estimate.as_ref(), fresh, moved, now);
     let (phase, summary, reason, mut message) = outlook(&status, &counts, hold, stuck.as_deref());
+    let begun = members.iter().any(|member| member.touched.is_some());
+    status.preview = preview::kept(&status, snapshot, goal, begun);
+    // While nothing moves because somebody wants to look first, this is what they look at.
+    let looked_at =
+        status.preview.as_ref().filter(|_| !begun && matches!(hold, Hold::Paused { .. } | Hold::Held { .. }));
+    if let Some(words) = looked_at.and_then(preview::in_words) {
+        message = format!("{message}; {words}");
+    }
+    if let Some(warning) = status.estimate.as_ref().and_then(|estimate| estimate.warning.as_ref()) {
+        message = format!("{message}; {warning}");
+    }
     if let Some(why) = newer_but_unfit(snapshot) {
         message =
             format!("{message}; the newest content of NodeConfig {} is not rolled out: {why}", goal.target.node_config);
@@ -183,6 +209,7 @@ pub(super) fn under_way(
     status.display = Some(RolloutDisplay {
         batch: (!batches.is_empty()).then(|| format!("{current}/{}", batches.len())),
         blocked: blocked(snapshot, hold),
+        eta: estimate::eta(status.estimate.as_ref()),
     });
     if let Some(run) = &mut status.run {
         run.updated = Some(counts.updated);
@@ -191,6 +218,7 @@ pub(super) fn under_way(
             run.finished_at.get_or_insert(Time(now));
         }
     }
+    status.clock = deadline::clock(snapshot, goal, members, hold, now);
     status.counts = Some(counts);
     conclude(snapshot, &mut status, phase, summary, reason, message, now);
     status
@@ -261,25 +289,38 @@ fn outlook(
             (RolloutPhase::Paused, Summary::Waiting, "Paused", format!("{progress}; paused: {how}"))
         }
         Hold::Held { how } => (RolloutPhase::Paused, Summary::Waiting, "Held", format!("{progress}; held: {how}")),
+        Hold::Closed(closed) if closed.invalid && !busy => {
+            let message = format!("{progress}; {}", closed.message);
+            (RolloutPhase::Progressing, Summary::Stalled, "InvalidSchedule", message)
+        }
+        Hold::Closed(closed) if busy => {
+            under_way("Closing", format!("{progress}; finishes {} under way; {}", counts.in_flight, closed.message))
+        }
+        Hold::Closed(closed) => under_way("OutsideWindow", format!("{progress}; {}", closed.message)),
         Hold::Stage(waiting) => {
             let phase = if waiting.reason == "Paused" { RolloutPhase::Paused } else { RolloutPhase::Progressing };
             (phase, waiting.summary(), waiting.reason, format!("{progress}; {}", waiting.message))
         }
-        Hold::BusyWith { .. } | Hold::MaxUnavailable { .. } | Hold::NoneFit { .. } => match (stuck, hold) {
-            (Some(stuck), _) => under_way("RollingOut", format!("{progress}; {stuck}")),
-            (None, Hold::MaxUnavailable { unavailable, may }) if !busy => under_way(
-                "MaxUnavailable",
-                format!(
-                    "{progress}; waits: {} out of service and {may} may be: {}",
-                    unavailable.len(),
-                    first_of(unavailable)
+        Hold::BusyWith { .. } | Hold::MaxUnavailable { .. } | Hold::Budget { .. } | Hold::NoneFit { .. } => {
+            match (stuck, hold) {
+                (Some(stuck), _) => under_way("RollingOut", format!("{progress}; {stuck}")),
+                (None, Hold::MaxUnavailable { unavailable, may }) if !busy => under_way(
+                    "MaxUnavailable",
+                    format!(
+                        "{progress}; waits: {} out of service and {may} may be: {}",
+                        unavailable.len(),
+                        first_of(unavailable)
+                    ),
                 ),
-            ),
-            (None, Hold::NoneFit { reasons }) if !busy => {
-                under_way("Waiting", format!("{progress}; waits: {}", first_of(reasons)))
+                (None, Hold::Budget { message }) => {
+                    under_way("WaitingForBudget", format!("{progress}; waits: {message}"))
+                }
+                (None, Hold::NoneFit { reasons }) if !busy => {
+                    under_way("Waiting", format!("{progress}; waits: {}", first_of(reasons)))
+                }
+                _ => under_way("RollingOut", progress),
             }
-            _ => under_way("RollingOut", progress),
-        },
+        }
     }
 }
 
@@ -316,6 +357,7 @@ fn rolling_back(
             unavailable.len(),
             first_of(unavailable)
         )),
+        Hold::Budget { message } => under_way(&format!("waits: {message}")),
         Hold::NoneFit { reasons } => under_way(&format!("waits: {}", first_of(reasons))),
         _ => under_way(stuck.unwrap_or_default()),
     }
@@ -340,6 +382,7 @@ fn blocked(snapshot: &Snapshot, hold: &Hold) -> Option<String> {
         Hold::Stopped(_) => Some("Failed"),
         Hold::Paused { .. } => Some("Paused"),
         Hold::Held { .. } => Some("Held"),
+        Hold::Closed(closed) => Some(if closed.invalid { "Schedule" } else { "Window" }),
         Hold::Stage(waiting) => Some(match waiting.reason {
             "WaitingForApproval" => "Approval",
             "WaitingForGate" | "GateInconclusive" => "Gate",
@@ -350,6 +393,7 @@ fn blocked(snapshot: &Snapshot, hold: &Hold) -> Option<String> {
         Hold::MaxUnavailable { unavailable, .. } if status.is_none_or(|s| s.in_flight.len() < unavailable.len()) => {
             Some("MaxUnavailable")
         }
+        Hold::Budget { .. } => Some("Budget"),
         Hold::NoneFit { .. } => Some("HostsNotFit"),
         Hold::NoHosts => Some("NoHosts"),
         Hold::MaxUnavailable { .. } | Hold::Done | Hold::OnlyFailedLeft { .. } | Hold::BusyWith { .. } => None,

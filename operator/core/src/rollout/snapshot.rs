@@ -10,7 +10,7 @@ use std::{
     sync::Arc,
 };
 
-use drover_crds::{ChangeCost, Host, NodeConfig, Rollout, RolloutPhase, RolloutStatus};
+use drover_crds::{ChangeCost, DisruptionBudget, Host, InFlightHost, NodeConfig, Rollout, RolloutPhase, RolloutStatus};
 use jiff::Timestamp;
 
 use super::{gate::GateEvidence, hook::RolloutJob};
@@ -33,6 +33,10 @@ pub struct Snapshot {
     pub own_node: Option<String>,
     /// What the run's revision would cost each machine, by the Host's name; absent where it is not known.
     pub costs: BTreeMap<String, ChangeCost>,
+    /// All budgets of the namespace.
+    pub budgets: Vec<DisruptionBudget>,
+    /// The ledgers of all other Rollouts of the namespace, read after this Rollout. They matter where there are budgets.
+    pub ledgers: Vec<Ledger>,
     /// The pods of each Node that is being drained, by Node.
     pub pods: BTreeMap<String, Vec<PodView>>,
     /// Evictions that were refused since the decision was first asked for, with the reason in words.
@@ -97,6 +101,23 @@ impl FromIterator<Arc<Host>> for Hosts {
 impl From<Vec<Host>> for Hosts {
     fn from(hosts: Vec<Host>) -> Self {
         hosts.into_iter().map(Arc::new).collect()
+    }
+}
+
+/// What another Rollout has entered.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ledger {
+    /// The Rollout's name.
+    pub rollout: String,
+    /// Its `status.inFlight`.
+    pub entries: Vec<InFlightHost>,
+}
+
+impl Ledger {
+    /// That of this Rollout.
+    pub fn of(rollout: &Rollout) -> Self {
+        let entries = rollout.status.as_ref().map(|status| status.in_flight.clone()).unwrap_or_default();
+        Self { rollout: crate::metadata::name(&rollout.metadata).to_owned(), entries }
     }
 }
 

@@ -14,6 +14,7 @@ use super::{
     people,
     population::{self, Goal, Member},
     request::Request,
+    schedule::{self, Closed},
     snapshot::Snapshot,
 };
 
@@ -28,6 +29,8 @@ pub(super) enum Next {
     Request(Request),
     /// Wait, and look again after this time at the latest.
     Wait(Waiting, Duration),
+    /// The schedule lets no machine be begun now.
+    Closed(Closed),
     /// What was asked said no, for this reason.
     Fail(String),
     /// Nothing is left to do.
@@ -95,11 +98,22 @@ fn pass(snapshot: &Snapshot, goal: &Goal, members: &[Member<'_>], stage: &Stage,
         let open = |indices: &Vec<usize>| indices.iter().any(|index| members[*index].standing.is_open());
         batches.iter().position(open)
     };
-    let check = |checkpoint, onward: Onward| match checks::pass(snapshot, goal, checkpoint, stage.since.0, now) {
-        Pass::Go => onward,
-        Pass::Wait(waiting, look_again) => Onward::Stay(Next::Wait(waiting, look_again)),
-        Pass::Request(request) => Onward::Stay(Next::Request(request)),
-        Pass::Fail(why) => Onward::Stay(Next::Fail(why)),
+    // What is done before machines belongs to the same windows as the machines.
+    let closed = |checkpoint| match checkpoint {
+        Checkpoint::BeforeRun => first_open().and_then(|_| schedule::closed(snapshot, goal, members, None, now)),
+        Checkpoint::BeforeBatch(batch) => schedule::closed(snapshot, goal, members, Some(batch), now),
+        Checkpoint::AfterBatch(_) | Checkpoint::AfterRun => None,
+    };
+    let check = |checkpoint, onward: Onward| {
+        if let Some(closed) = closed(checkpoint) {
+            return Onward::Stay(Next::Closed(closed));
+        }
+        match checks::pass(snapshot, goal, checkpoint, stage.since.0, now) {
+            Pass::Go => onward,
+            Pass::Wait(waiting, look_again) => Onward::Stay(Next::Wait(waiting, look_again)),
+            Pass::Request(request) => Onward::Stay(Next::Request(request)),
+            Pass::Fail(why) => Onward::Stay(Next::Fail(why)),
+        }
     };
     match stage.step {
         StageStep::BeforeRun => check(Checkpoint::BeforeRun, Onward::Step(StageStep::BeforeBatch)),

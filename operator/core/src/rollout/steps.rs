@@ -12,6 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
+    budget::{self, MayClaim},
     gate::{self, Together},
     hook::{self, Place, Progress},
     population::{self, entry_host},
@@ -61,7 +62,12 @@ pub(super) fn next(snapshot: &Snapshot, entry: &InFlightHost, now: Timestamp) ->
         return Next::Wait(SOON);
     };
     let Some(subject) = Subject::of(snapshot, host, now) else {
-        return hold(snapshot, host, entry, now);
+        return match budget::may_claim(snapshot, entry, now) {
+            MayClaim::Yes => hold(snapshot, host, entry, now),
+            MayClaim::NotYet => Next::Wait(SOON),
+            // Its turn comes again; the message then names the budget.
+            MayClaim::No => drop_entry(snapshot, entry),
+        };
     };
     match subject.claim.step {
         ClaimStep::Claim => subject.enter(subject.first_step()),

@@ -71,6 +71,18 @@ fn spec(random: &mut Rng) -> Value {
     if random.bool() {
         spec.as_object_mut().unwrap().remove("disruption");
     }
+    if random.u32(0..4) == 0 {
+        spec["strategy"]["progressDeadlineSeconds"] = json!(random.u32(60..900));
+    }
+    if random.u32(0..4) == 0 {
+        let window = if random.bool() {
+            json!({"kind": "Allow", "schedule": "*/10 * * * *", "durationSeconds": 300})
+        } else {
+            json!({"kind": "Deny", "schedule": "*/7 * * * *", "durationSeconds": 120})
+        };
+        let on_close = random.choice(["FinishHosts", "FinishBatch", "FinishRun"]).unwrap();
+        spec["schedule"] = json!({"windows": [window], "onClose": on_close});
+    }
     spec
 }
 

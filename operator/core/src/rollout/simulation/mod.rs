@@ -5,12 +5,16 @@
 //! - `scenarios`: one story each
 //! - `gates`: gates, hooks and Rollouts that wait for each other
 //! - `stopping`: runs that are stopped, rolled back, held, approved
+//! - `time`: stories of windows, deadlines, estimates and previews
+//! - `budgets`: several Rollouts under one budget
 //! - `history`: random histories
 //! - `scale`: tens of thousands of machines
 
+mod budgets;
 mod gates;
 mod history;
 mod scale;
 mod scenarios;
 mod stopping;
+mod time;
 mod world;

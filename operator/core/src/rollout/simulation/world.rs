@@ -6,19 +6,21 @@ use std::{
 };
 
 use drover_crds::{
-    AppliedReport, Host, HostSpec, HostStatus, InFlightHost, NodeConfig, NodeConfigSpec, NodeConfigStatus, NodeRef,
-    Rollout, RolloutPhase, RolloutSpec, RolloutStatus, RunOutcome, RunRecord, StageStep, StopAction,
+    AppliedReport, ChangeCost, DisruptionBudget, Host, HostSpec, HostStatus, InFlightHost, NodeConfig, NodeConfigSpec,
+    NodeConfigStatus, NodeRef, OnClose, Rollout, RolloutPhase, RolloutSpec, RolloutStatus, RunOutcome, RunRecord,
+    StageStep, StopAction,
 };
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::json;
 
 use super::super::{
+    calendar::{At, Calendar},
     decide::{Decision, decide},
     gate::{GateAnswer, GateEvidence},
     hook::{JobView, RolloutJob},
     request::{NodeChange, Request},
-    snapshot::{NodeView, PodKeeper, PodKey, PodView, RolloutView, Snapshot},
+    snapshot::{Ledger, NodeView, PodKeeper, PodKey, PodView, RolloutView, Snapshot},
 };
 use crate::metadata::{name, uid};
 
@@ -53,6 +55,9 @@ pub(super) struct World {
     /// How many evictions each budget still allows; a pod that is evicted takes one, and gives it back when it runs again.
     pub(super) budgets: BTreeMap<&'static str, i32>,
     pub(super) luck: BTreeMap<String, Luck>,
+    /// What the change costs each machine.
+    pub(super) costs: BTreeMap<String, ChangeCost>,
+    pub(super) disruption_budgets: Vec<DisruptionBudget>,
     /// Whether what the agents apply asks for a reboot.
     pub(super) needs_reboot: bool,
     /// What the gates of the run show.
@@ -115,6 +120,8 @@ impl World {
             nodes: BTreeMap::new(),
             pods: vec![],
             budgets: BTreeMap::new(),
+            costs: BTreeMap::new(),
+            disruption_budgets: vec![],
             luck: BTreeMap::new(),
             needs_reboot: false,
             run_gates: vec![],
@@ -172,9 +179,17 @@ impl World {
             node_config: self.has_config.then(|| self.config.clone()),
             revisions: self.revisions.clone(),
             own_node: self.own_node.clone(),
-            costs: BTreeMap::new(),
-            hosts: self.hosts.clone().into(),
             reported: None,
+            costs: self.costs.clone(),
+            budgets: self.disruption_budgets.clone(),
+            ledgers: self
+                .rollouts
+                .iter()
+                .enumerate()
+                .filter(|(other, _)| *other != index)
+                .map(|(_, r)| Ledger::of(r))
+                .collect(),
+            hosts: self.hosts.clone().into(),
             nodes: self.nodes.clone(),
             pods,
             refused_evictions: BTreeMap::new(),
@@ -442,6 +457,7 @@ impl World {
         let (status, earlier) = (after.status.as_ref().unwrap(), before.status.as_ref().unwrap());
         assert!(in_flight.len() <= after.spec.resolved_max_parallel(self.hosts.len()));
         assert!(!after.spec.paused.unwrap_or(false), "begun although paused");
+        self.check_windows(after);
         let annotations = after.metadata.annotations.clone().unwrap_or_default();
         for annotation in ["drover.dev/pause", "drover.dev/hold"] {
             assert!(!annotations.contains_key(annotation), "begun although there is {annotation}");
@@ -483,6 +499,22 @@ impl World {
         // A machine that is out of service anyway makes it no worse.
         let anyway = new.iter().filter(|e| self.nodes.get(&e.host).is_some_and(|node| node.cordoned || !node.ready));
         assert!(count <= may || anyway.count() == added, "maxUnavailable exceeded");
+    }
+
+    /// A machine was begun: was a window open? A rollback needs none, and what may overrun is told in stories.
+    fn check_windows(&self, after: &Rollout) {
+        let Some(schedule) = &after.spec.schedule else { return };
+        let run = after.status.as_ref().and_then(|status| status.run.as_ref());
+        if run.is_some_and(|run| run.stopped.is_some()) {
+            return;
+        }
+        let overruns = schedule.resolved_on_close() != OnClose::FinishHosts;
+        match Calendar::of(&schedule.windows, self.now).expect("begun by a schedule that can not be read").at(self.now)
+        {
+            At::Closed { denied: false, .. } if overruns => {}
+            At::Closed { message, .. } => panic!("begun although {message}"),
+            At::Open { .. } => {}
+        }
     }
 
     /// Nodes are as they were before.
