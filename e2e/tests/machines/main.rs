@@ -17,6 +17,7 @@ mod engine;
 mod main_job;
 mod people;
 mod rollouts;
+mod time;
 mod visitors;
 
 use drover_e2e::{Fleet, NODES, machine::FOLDER};
