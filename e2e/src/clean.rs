@@ -2,7 +2,7 @@
 //! killed.
 
 use drover_crds::{
-    Host, NodeConfig, Rollout,
+    DisruptionBudget, Host, NodeConfig, Rollout,
     keys::{CORDONED_BY_ANNOTATION, EXCLUDE_FROM_LOAD_BALANCERS_LABEL, EXCLUDED_BY_ANNOTATION},
 };
 use futures::future::join_all;
@@ -62,6 +62,7 @@ pub(crate) async fn clean(fleet: &Fleet) {
     fleet.on_all("rm -f /srv/e2e/hold").await;
     web::remove(fleet).await;
     remove_all::<Rollout>(fleet, "").await;
+    remove_all::<DisruptionBudget>(fleet, "").await;
     remove_all::<NodeConfig>(fleet, "").await;
     remove_all::<ConfigMap>(fleet, LABEL).await;
     remove_all::<Secret>(fleet, LABEL).await;

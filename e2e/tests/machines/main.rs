@@ -18,6 +18,7 @@ mod gates;
 mod main_job;
 mod people;
 mod rollouts;
+mod time;
 mod visitors;
 
 use drover_e2e::{Fleet, NODES, machine::FOLDER};

@@ -76,10 +76,9 @@ async fn reconcile(budget: Arc<DisruptionBudget>, context: Arc<Context>) -> Resu
     let nodes: BTreeMap<String, NodeView> =
         context.fleet.nodes.all().iter().map(|node| (node.name_any(), node_view(node))).collect();
     let hosts = context.fleet.hosts.all();
-    let hosts: Vec<&Host> = hosts.iter().map(AsRef::as_ref).collect();
     let node = |host: &Host| nodes.get(&host.spec.node_ref.name).filter(|node| node.uid == host.spec.node_ref.uid);
     let ledgers: Vec<Ledger> = rollouts.iter().map(Ledger::of).collect();
-    let status = summarise_budget(&budget, &hosts, &ledgers, &node, now());
+    let status = summarise_budget(&budget, hosts.iter().map(AsRef::as_ref), &ledgers, &node, now());
     if budget.status.as_ref() != Some(&status) {
         let name = budget.name_any();
         let body = json!({

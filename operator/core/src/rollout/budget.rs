@@ -6,7 +6,7 @@
 //! never both pass. When both see each other, the younger entry (by time, then by the Rollout's name, then by the Host's)
 //! goes, and the older one waits until it is gone.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use drover_crds::{DisruptionBudget, DisruptionBudgetStatus, Host, InFlightHost, condition};
 use jiff::Timestamp;
@@ -109,14 +109,15 @@ impl<'a> Budget<'a> {
         let spec = &budget.spec;
         let selected = |host: &&Host| selector::matches(spec.host_selector.as_ref(), host.metadata.labels.as_ref());
         let hosts: Vec<&'a Host> = hosts.iter().copied().filter(selected).collect();
+        let by_name: BTreeMap<&str, &Host> = hosts.iter().map(|host| (name(&host.metadata), *host)).collect();
         let names = |of: &dyn Fn(&Host) -> bool| -> BTreeSet<&'a str> {
             hosts.iter().filter(|host| of(host)).map(|host| name(&host.metadata)).collect()
         };
         let claim =
             |host: &Host| host.status.as_ref().and_then(|status| status.claim.as_ref()).map(|c| c.token.clone());
         let entered = entries.iter().filter(|(_, entry)| {
-            let is_it = |host: &&&Host| name(&host.metadata) == entry.host && uid(&host.metadata) == entry.uid;
-            hosts.iter().find(is_it).is_some_and(|host| claim(host).as_ref() != Some(&entry.token))
+            let host = by_name.get(entry.host.as_str()).filter(|host| uid(&host.metadata) == entry.uid);
+            host.is_some_and(|host| claim(host).as_ref() != Some(&entry.token))
         });
         let shut = (!spec.windows.is_empty()).then(|| Calendar::of(&spec.windows, now));
         Self {
@@ -175,14 +176,15 @@ fn listed(hosts: &[&str]) -> String {
 /// same machine.
 pub fn summarise_budget<'a>(
     budget: &'a DisruptionBudget,
-    hosts: &[&'a Host],
+    hosts: impl IntoIterator<Item = &'a Host>,
     ledgers: &'a [Ledger],
     node: &dyn Fn(&Host) -> Option<&'a NodeView>,
     now: Timestamp,
 ) -> DisruptionBudgetStatus {
     let entries: Vec<Entered<'a>> =
         ledgers.iter().flat_map(|ledger| ledger.entries.iter().map(|entry| (ledger.rollout.as_str(), entry))).collect();
-    let used = Budget::of(budget, hosts, &entries, node, now);
+    let hosts: Vec<&'a Host> = hosts.into_iter().collect();
+    let used = Budget::of(budget, &hosts, &entries, node, now);
     let (held, out) = used.used(&|_| true);
     let number = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
     let total = used.hosts.len();

@@ -128,13 +128,7 @@ fn a_budget_that_can_not_be_understood_lets_nothing_begin() {
     world.settle(0);
     assert!(world.claimed().is_empty());
     assert!(message(&world, 0).contains("windows[0] can not be understood: Mars/Olympus"), "{}", message(&world, 0));
-    let status = summarise_budget(
-        &world.disruption_budgets[0],
-        &world.hosts.iter().collect::<Vec<_>>(),
-        &[],
-        &|_| None,
-        world.now,
-    );
+    let status = summarise_budget(&world.disruption_budgets[0], world.hosts.iter(), &[], &|_| None, world.now);
     assert!(drover_crds::condition::is_true(&status.conditions, "Stalled"));
 }
 
@@ -146,20 +140,14 @@ fn a_budget_says_how_much_of_it_is_used() {
     world.settle(0);
     let ledgers: Vec<Ledger> = world.rollouts.iter().map(Ledger::of).collect();
     let node = |host: &drover_crds::Host| world.nodes.get(&host.spec.node_ref.name);
-    let status = summarise_budget(
-        &world.disruption_budgets[0],
-        &world.hosts.iter().collect::<Vec<_>>(),
-        &ledgers,
-        &node,
-        world.now,
-    );
+    let status = summarise_budget(&world.disruption_budgets[0], world.hosts.iter(), &ledgers, &node, world.now);
     let counts = (status.hosts, status.held, status.unavailable, status.max_unavailable, status.max_parallel);
     assert_eq!(counts, (Some(5), Some(2), Some(3), Some(3), Some(2)));
     assert_eq!(status.message.as_deref(), Some("2 of 5 held, 3 out of service"));
     // The same is not said twice.
     let told = DisruptionBudget { status: Some(status.clone()), ..world.disruption_budgets[0].clone() };
     let later = Timestamp::from_second(2_000_000).unwrap();
-    let again = summarise_budget(&told, &world.hosts.iter().collect::<Vec<_>>(), &ledgers, &node, later);
+    let again = summarise_budget(&told, world.hosts.iter(), &ledgers, &node, later);
     assert_eq!(again, status);
 }
 
