@@ -207,6 +207,13 @@ pub struct Claim {
     /// What the change costs the machine; it decides which steps there are. Absent: not known, which counts as the most.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub cost: Option<ChangeCost>,
+    /// The revision was applied in this hold already: the machine was kept in service, or left load balancers only, for what
+    /// the change was thought to cost, and is now taken out of service for the reboot that the agent asks for.
+    #[serde(skip_serializing_if = "is_zero", default)]
+    pub applied: bool,
+    /// What the node was drained for in this hold. Absent: it was not drained.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub drained_for: Option<ChangeCost>,
     /// What is being done. It is recorded before it is done.
     pub step: ClaimStep,
     /// When the machine was claimed.
@@ -252,7 +259,7 @@ pub enum ChangeCost {
 /// The steps of one machine, in their order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub enum ClaimStep {
-    /// Held, nothing done yet.
+    /// Held, nothing done yet. A machine that is to be drained waits here, in service, for what stands in the way.
     Claim,
     /// The label that takes the node out of load balancers is set, and settles.
     LeaveLoadBalancer,
@@ -260,6 +267,8 @@ pub enum ClaimStep {
     Cordon,
     /// The node's pods are evicted.
     Drain,
+    /// The volumes of the pods that left are detached.
+    DetachVolumes,
     /// The revision is assigned, and the agent applies it.
     Apply,
     /// The machine reboots, because what was applied asks for it.
@@ -278,6 +287,7 @@ impl ClaimStep {
             Self::LeaveLoadBalancer => "LeaveLoadBalancer",
             Self::Cordon => "Cordon",
             Self::Drain => "Drain",
+            Self::DetachVolumes => "DetachVolumes",
             Self::Apply => "Apply",
             Self::Reboot => "Reboot",
             Self::Verify => "Verify",

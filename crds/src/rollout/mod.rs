@@ -1,12 +1,13 @@
 //! The kind Rollout: how revisions of a NodeConfig travel over the machines.
 //!
 //! - `strategy`: how many at once, in which portions and order, and when to stop
-//! - `disruption`: how a machine is taken out of service
+//! - `disruption`: how a machine is taken out of service; `load_balancer`: of which load balancers
 //! - `gate`: what must be seen
 //! - `status`: where it is
 
 mod disruption;
 mod gate;
+mod load_balancer;
 mod status;
 mod strategy;
 
@@ -15,7 +16,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use self::{disruption::*, gate::*, status::*, strategy::*};
+pub use self::{disruption::*, gate::*, load_balancer::*, status::*, strategy::*};
 use crate::Limit;
 
 /// How revisions of a NodeConfig travel over the machines.

@@ -3,16 +3,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use drover_core::rollout::{NodeView, PodKeeper, PodKey, PodView, Snapshot};
+use drover_core::rollout::{NodeView, Snapshot};
 use drover_crds::{Claim, ClaimStep, Host, NodeConfig, Rollout, keys};
-use k8s_openapi::api::{
-    apps::v1::ControllerRevision,
-    core::v1::{Node, Pod},
-};
+use k8s_openapi::api::{apps::v1::ControllerRevision, core::v1::Node};
 use kube::{Api, Resource, ResourceExt, api::ListParams};
 use serde::de::DeserializeOwned;
 
-use super::gates::{Gates, Target};
+use super::{
+    drain::Drains,
+    gates::{Gates, Target},
+};
 use crate::{context::Context, host::is_ready};
 
 /// What could not be read.
@@ -24,6 +24,8 @@ pub(crate) enum Error {
     NodeConfig(String, #[source] kube::Error),
     #[error("cannot list {0}")]
     List(&'static str, #[source] kube::Error),
+    #[error("cannot read {0} {1}")]
+    Read(&'static str, String, #[source] kube::Error),
 }
 
 /// How many objects one answer of the API server holds at most.
@@ -48,16 +50,13 @@ pub(super) async fn snapshot(context: &Context, gates: &Gates, name: &str) -> Re
     let hosts = list(&Api::<Host>::namespaced(client(), namespace), "Hosts", ListParams::default()).await?;
     let nodes = list(&Api::<Node>::all(client()), "Nodes", ListParams::default()).await?;
 
-    let mut pods = BTreeMap::new();
+    let mut drains = Drains::of(context, &rollout.spec);
     let mut targets = vec![];
     for (host, claim) in hosts.iter().filter_map(|host| Some((host, claim_of(&rollout, host)?))) {
         let node = &host.spec.node_ref.name;
         match claim.step {
-            ClaimStep::Drain => {
-                let params = ListParams::default().fields(&format!("spec.nodeName={node}"));
-                let found = list(&Api::<Pod>::all(client()), "Pods", params).await?;
-                pods.insert(node.clone(), found.iter().map(pod_view).collect());
-            }
+            ClaimStep::Claim | ClaimStep::Drain => drains.look_at_pods(node).await?,
+            ClaimStep::DetachVolumes => drains.look_at_volumes(node).await?,
             ClaimStep::Verify => targets.push(Target {
                 host: host.name_any(),
                 token: claim.token.clone(),
@@ -71,6 +70,7 @@ pub(super) async fn snapshot(context: &Context, gates: &Gates, name: &str) -> Re
     let refused_evictions = BTreeMap::new();
     let own_node = context.own_node.clone();
     let costs = BTreeMap::new();
+    let Drains { pods, volumes, .. } = drains;
     Ok(Some(Snapshot {
         rollout,
         node_config,
@@ -80,6 +80,7 @@ pub(super) async fn snapshot(context: &Context, gates: &Gates, name: &str) -> Re
         own_node,
         costs,
         pods,
+        volumes,
         refused_evictions,
         gates,
     }))
@@ -98,7 +99,7 @@ async fn revisions(api: &Api<ControllerRevision>, node_config: &str) -> Result<B
 }
 
 /// All objects, page by page.
-async fn list<K>(api: &Api<K>, what: &'static str, params: ListParams) -> Result<Vec<K>, Error>
+pub(super) async fn list<K>(api: &Api<K>, what: &'static str, params: ListParams) -> Result<Vec<K>, Error>
 where
     K: Resource + Clone + DeserializeOwned + std::fmt::Debug,
 {
@@ -124,26 +125,5 @@ fn node_view(node: &Node) -> NodeView {
         cordoned_by: annotation(keys::CORDONED_BY_ANNOTATION),
         load_balancer_label: node.labels().get(keys::EXCLUDE_FROM_LOAD_BALANCERS_LABEL).cloned(),
         excluded_by: annotation(keys::EXCLUDED_BY_ANNOTATION),
-    }
-}
-
-fn pod_view(pod: &Pod) -> PodView {
-    let owner = pod.owner_references().iter().find(|owner| owner.controller == Some(true));
-    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-    let keeper = match owner {
-        _ if pod.annotations().contains_key(keys::MIRROR_POD_ANNOTATION) => PodKeeper::Kubelet,
-        Some(owner) if owner.kind == "DaemonSet" => PodKeeper::DaemonSet,
-        Some(_) => PodKeeper::Controller,
-        None => PodKeeper::Nobody,
-    };
-    PodView {
-        key: PodKey {
-            namespace: pod.namespace().unwrap_or_default(),
-            name: pod.name_any(),
-            uid: pod.uid().unwrap_or_default(),
-        },
-        keeper,
-        finished: matches!(phase, Some("Succeeded" | "Failed")),
-        terminating: pod.metadata.deletion_timestamp.is_some(),
     }
 }

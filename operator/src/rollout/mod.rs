@@ -1,6 +1,7 @@
 //! Rollouts: gather a snapshot, ask the core what is next, carry it out, and ask again.
 
 mod carry_out;
+mod drain;
 mod gates;
 mod gather;
 #[cfg(test)]

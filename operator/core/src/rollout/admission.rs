@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
-    people,
+    drain, people,
     population::{self, Goal, Member, Standing},
     snapshot::Snapshot,
     stage::Waiting,
@@ -52,7 +52,7 @@ pub(super) enum Hold {
 /// Whether a further machine of this batch is begun, and which. The first reason against it is the answer.
 pub(super) fn next(snapshot: &Snapshot, goal: &Goal, members: &[Member<'_>], batch: usize, now: Timestamp) -> Next {
     let target = &goal.target.revision;
-    match candidate(snapshot, goal, members, batch) {
+    match candidate(snapshot, goal, members, batch, now) {
         Ok(member) => Next::Admit(Box::new(entry(snapshot, goal, member, (batch, target), now))),
         Err(hold) => Next::Hold(hold),
     }
@@ -67,7 +67,7 @@ pub(super) fn next_back(snapshot: &Snapshot, goal: &Goal, members: &[Member<'_>]
     if waiting.is_empty() {
         return Next::Hold(if busy == 0 { Hold::Done } else { Hold::BusyWith { in_flight: busy } });
     }
-    if let Err(hold) = may_begin(snapshot, goal, members) {
+    if let Err(hold) = may_begin(snapshot, goal, members, now) {
         return Next::Hold(hold);
     }
     let may = snapshot.rollout.spec.resolved_max_unavailable(members.len());
@@ -108,13 +108,16 @@ fn entry(
 }
 
 /// Whether any further machine may be begun at all.
-fn may_begin(snapshot: &Snapshot, goal: &Goal, members: &[Member<'_>]) -> Result<(), Hold> {
+fn may_begin(snapshot: &Snapshot, goal: &Goal, members: &[Member<'_>], now: Timestamp) -> Result<(), Hold> {
     let in_flight = members.iter().filter(|member| member.standing == Standing::InFlight).count();
     if let Some(how) = people::held(&snapshot.rollout) {
         return Err(Hold::Held { how });
     }
     if let Some(how) = people::paused(&snapshot.rollout) {
         return Err(Hold::Paused { how });
+    }
+    if drain::pauses(snapshot, now) {
+        return Err(Hold::BusyWith { in_flight });
     }
     // A failure may have a cause that the next machines share: then one at a time, until one succeeds.
     let last = |failed| last(members, goal, failed);
@@ -128,8 +131,9 @@ fn candidate<'a, 'b>(
     goal: &Goal,
     members: &'b [Member<'a>],
     batch: usize,
+    now: Timestamp,
 ) -> Result<&'b Member<'a>, Hold> {
-    may_begin(snapshot, goal, members)?;
+    may_begin(snapshot, goal, members, now)?;
     let batches = population::batches(&snapshot.rollout, members, batch);
     let mut reasons = vec![];
     let indices = batches.get(batch).map_or(&[][..], Vec::as_slice);

@@ -15,12 +15,13 @@
 //! - `people`: what somebody asked for by an annotation
 //! - `stage`: where the run is between its machines; `checks`: what is asked there
 //! - `admission`: whether a further machine may be begun, and which
-//! - `steps`: what is next for a machine under way
+//! - `steps`: what is next for a machine under way; `drain`: while its pods leave it
 //! - `report`: the status that people read
 
 mod admission;
 mod checks;
 mod decide;
+mod drain;
 mod people;
 mod population;
 mod report;
@@ -34,4 +35,4 @@ mod simulation;
 
 pub use decide::{Decision, decide};
 pub use request::{NodeChange, Request};
-pub use snapshot::{GateEvidence, NodeView, PodKeeper, PodKey, PodView, Snapshot};
+pub use snapshot::{BudgetView, GateEvidence, NodeView, PodKeeper, PodKey, PodView, Snapshot};

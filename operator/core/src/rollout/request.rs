@@ -33,6 +33,8 @@ pub enum Request {
     },
     /// Ask the API server to evict a pod. When it refuses, note that in the snapshot and ask again.
     Evict(PodKey),
+    /// Delete a pod that could not be evicted in time, whatever protects it.
+    DeletePod(PodKey),
 }
 
 /// A change of a Node.

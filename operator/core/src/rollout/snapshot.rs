@@ -23,10 +23,13 @@ pub struct Snapshot {
     pub nodes: BTreeMap<String, NodeView>,
     /// The Node that this operator runs on: it comes last.
     pub own_node: Option<String>,
-    /// What the run's revision would cost each machine, by the Host's name; absent where it is not known.
+    /// What it costs each machine to get the revision that the ledger names for it, else the run's, by the Host's name;
+    /// absent where it is not known, and for machines that have it.
     pub costs: BTreeMap<String, ChangeCost>,
-    /// The pods of each Node that is being drained, by Node.
+    /// The pods of each Node that is being drained, or that is to be, by Node.
     pub pods: BTreeMap<String, Vec<PodView>>,
+    /// The volumes that are attached to each drained Node and that no pod on it uses any more, by Node.
+    pub volumes: BTreeMap<String, Vec<String>>,
     /// Evictions that were refused since the decision was first asked for, with the reason in words.
     pub refused_evictions: BTreeMap<PodKey, String>,
     /// For each Host that is being verified, by name: what each of the Rollout's gates showed, in their order.
@@ -53,7 +56,7 @@ pub struct NodeView {
 }
 
 /// A pod by namespace, name and UID.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PodKey {
     /// Its namespace.
     pub namespace: String,
@@ -70,7 +73,7 @@ impl fmt::Display for PodKey {
 }
 
 /// A pod on a Node that is being drained.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PodView {
     /// Which pod.
     pub key: PodKey,
@@ -80,16 +83,44 @@ pub struct PodView {
     pub finished: bool,
     /// It is being deleted.
     pub terminating: bool,
+    /// Its condition `Ready` is `True`.
+    pub ready: bool,
+    /// It has a volume of type `emptyDir`.
+    pub empty_dir: bool,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// The labels of its Namespace, where a rule asks for them.
+    pub namespace_labels: BTreeMap<String, String>,
+    /// The budgets that the API server asks before it evicts the pod.
+    pub budgets: Vec<BudgetView>,
+}
+
+/// A PodDisruptionBudget, as its status says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BudgetView {
+    /// Its name.
+    pub name: String,
+    /// How many of its pods may be disrupted now.
+    pub allowed: i32,
+    /// How many of its pods must be healthy.
+    pub needs: i32,
+    /// How many are.
+    pub has: i32,
+    /// Its pods that are not healthy may be evicted whatever the numbers are: `unhealthyPodEvictionPolicy: AlwaysAllow`.
+    pub unhealthy_may_go: bool,
 }
 
 /// Who would start a pod again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PodKeeper {
     /// A DaemonSet, on the same node.
     DaemonSet,
+    /// A DaemonSet that is gone: nobody, and nobody would keep it either.
+    GoneDaemonSet,
     /// The kubelet, which read it from a file.
     Kubelet,
     /// A controller, elsewhere.
+    #[default]
     Controller,
     /// Nobody.
     Nobody,

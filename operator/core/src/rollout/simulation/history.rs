@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use drover_crds::{Assignment, RolloutPhase, RunOutcome};
+use drover_crds::{Assignment, ChangeCost, RolloutPhase, RunOutcome};
 use jiff::SignedDuration;
 use proptest::prelude::*;
 use serde_json::json;
@@ -50,13 +50,19 @@ proptest! {
     /// Whatever happens in whatever order: no limit is exceeded, no mark is left, and in quiet times it ends.
     #[test]
     fn the_invariants_hold_in_every_history(
-        hosts in 1_usize..5, parallel in 1_u32..4, unavailable in 1_u32..4, percent in any::<bool>(), events in events()
+        hosts in 1_usize..5, parallel in 1_u32..4, unavailable in 1_u32..4, percent in any::<bool>(),
+        costs in proptest::collection::vec(proptest::option::of(0_usize..6), 4), events in events()
     ) {
         let mut spec = drained();
         spec["strategy"]["maxParallel"] = json!(parallel);
         spec["strategy"]["maxUnavailable"] = if percent { json!(format!("{}%", unavailable * 25)) } else { json!(unavailable) };
         spec["strategy"]["failure"] = json!({"maxFailed": 1});
         let mut world = World::new(hosts, spec);
+        for (index, cost) in costs.into_iter().enumerate() {
+            use ChangeCost::{Drain, NoOp, None, Reboot, Reload, Restart};
+            let cost = cost.map(|cost| [NoOp, None, Reload, Restart, Drain, Reboot][cost]);
+            world.costs.extend(cost.map(|cost| (format!("node-{}", index + 1), cost)));
+        }
         let mut foreign: BTreeMap<String, bool> = BTreeMap::new();
         let mut older = world.snapshot(0);
         let mut fresh_ids = 100;

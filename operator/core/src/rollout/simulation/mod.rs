@@ -2,9 +2,10 @@
 //! watches the invariants after every single write, from what is so and not from what the decision says.
 //!
 //! - `world`: the world and its invariants
-//! - `scenarios`: one story each
+//! - `scenarios`: one story each; `disruption`: those of taking a machine out of service
 //! - `history`: random histories
 
+mod disruption;
 mod history;
 mod scenarios;
 mod world;

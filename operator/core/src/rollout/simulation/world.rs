@@ -6,8 +6,8 @@ use std::{
 };
 
 use drover_crds::{
-    AppliedReport, Host, HostSpec, HostStatus, NodeConfig, NodeConfigSpec, NodeConfigStatus, NodeRef, Rollout,
-    RolloutPhase, RolloutSpec, RolloutStatus,
+    AppliedReport, ChangeCost, ClaimStep, Host, HostSpec, HostStatus, NodeConfig, NodeConfigSpec, NodeConfigStatus,
+    NodeRef, Rollout, RolloutPhase, RolloutSpec, RolloutStatus,
 };
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -16,7 +16,7 @@ use serde_json::json;
 use super::super::{
     decide::{Decision, decide},
     request::{NodeChange, Request},
-    snapshot::{GateEvidence, NodeView, PodKeeper, PodKey, PodView, Snapshot},
+    snapshot::{BudgetView, GateEvidence, NodeView, PodKeeper, PodKey, PodView, Snapshot},
 };
 use crate::metadata::{name, uid};
 
@@ -26,6 +26,8 @@ pub(super) struct Pod {
     pub(super) node: String,
     /// The budget that protects it, by name.
     pub(super) budget: Option<&'static str>,
+    /// Budgets as they are shown, beside that one.
+    pub(super) shown: Vec<BudgetView>,
 }
 
 /// What the agent on a machine does with a new catalog, and what the machine's gates show after it.
@@ -50,6 +52,16 @@ pub(super) struct World {
     pub(super) pods: Vec<Pod>,
     /// How many evictions each budget still allows; a pod that is evicted takes one, and gives it back when it runs again.
     pub(super) budgets: BTreeMap<&'static str, i32>,
+    /// What the change costs each machine, where that is known.
+    pub(super) costs: BTreeMap<String, ChangeCost>,
+    /// The evictions that were refused since there was last nothing to do.
+    pub(super) refused: BTreeMap<PodKey, String>,
+    /// The volumes that are attached, by Node.
+    pub(super) attached: BTreeMap<String, Vec<String>>,
+    /// The pods that were deleted rather than evicted, by name.
+    pub(super) deleted: Vec<String>,
+    /// The pod that does not end when it is evicted.
+    pub(super) slow: Option<&'static str>,
     pub(super) luck: BTreeMap<String, Luck>,
     /// Whether what the agents apply asks for a reboot.
     pub(super) needs_reboot: bool,
@@ -102,6 +114,11 @@ impl World {
             nodes: BTreeMap::new(),
             pods: vec![],
             budgets: BTreeMap::new(),
+            costs: BTreeMap::new(),
+            refused: BTreeMap::new(),
+            attached: BTreeMap::new(),
+            deleted: vec![],
+            slow: None,
             luck: BTreeMap::new(),
             needs_reboot: false,
             writes: 0,
@@ -123,21 +140,24 @@ impl World {
         let node = NodeView { uid: format!("n{id}"), ready: true, resource_version: "1".into(), ..Default::default() };
         self.nodes.insert(machine.into(), node);
         let key = PodKey { namespace: "kube-system".into(), name: format!("agent-{machine}"), uid: format!("a{id}") };
-        let view = PodView { key, keeper: PodKeeper::DaemonSet, finished: false, terminating: false };
-        self.pods.push(Pod { view, node: machine.into(), budget: None });
+        let view = PodView { key, keeper: PodKeeper::DaemonSet, ready: true, ..PodView::default() };
+        self.pods.push(Pod { view, node: machine.into(), budget: None, shown: vec![] });
     }
 
     pub(super) fn pod(&mut self, pod: &str, node: &str, budget: Option<&'static str>, managed: bool) {
         let key = PodKey { namespace: "default".into(), name: pod.into(), uid: format!("p-{pod}") };
         let keeper = if managed { PodKeeper::Controller } else { PodKeeper::Nobody };
-        let view = PodView { key, keeper, finished: false, terminating: false };
-        self.pods.push(Pod { view, node: node.into(), budget });
+        let view = PodView { key, keeper, ready: true, ..PodView::default() };
+        self.pods.push(Pod { view, node: node.into(), budget, shown: vec![] });
     }
 
     pub(super) fn snapshot(&self, index: usize) -> Snapshot {
         let mut pods: BTreeMap<String, Vec<PodView>> = self.nodes.keys().map(|node| (node.clone(), vec![])).collect();
         for pod in &self.pods {
-            pods.entry(pod.node.clone()).or_default().push(pod.view.clone());
+            let mut view = pod.view.clone();
+            view.budgets = pod.budget.into_iter().filter_map(|budget| self.budget(budget)).collect();
+            view.budgets.extend(pod.shown.iter().cloned());
+            pods.entry(pod.node.clone()).or_default().push(view);
         }
         let gates = self.hosts.iter().map(|host| {
             let shown = match self.luck(name(&host.metadata)) {
@@ -152,13 +172,24 @@ impl World {
             node_config: Some(self.config.clone()),
             revisions: self.revisions.clone(),
             own_node: None,
-            costs: BTreeMap::new(),
+            costs: self.costs.clone(),
+            volumes: self.nodes.keys().map(|node| (node.clone(), self.volumes(node))).collect(),
             hosts: self.hosts.clone(),
             nodes: self.nodes.clone(),
             pods,
             refused_evictions: BTreeMap::new(),
             gates: gates.collect(),
         }
+    }
+
+    /// A budget, as its status says.
+    fn budget(&self, name: &str) -> Option<BudgetView> {
+        let allowed = *self.budgets.get(name)?;
+        Some(BudgetView { name: name.into(), allowed, needs: 2, has: 2 + allowed, unhealthy_may_go: false })
+    }
+
+    fn volumes(&self, node: &str) -> Vec<String> {
+        self.attached.get(node).cloned().unwrap_or_default()
     }
 
     pub(super) fn luck(&self, host: &str) -> Luck {
@@ -197,6 +228,14 @@ impl World {
                     return false;
                 };
                 host.metadata.resource_version = Some(version);
+                let step = |status: Option<&HostStatus>| Some(status?.claim.as_ref()?.step);
+                let begins = step(host.status.as_ref()) != step(Some(&status));
+                if let Some(claim) = status.claim.as_ref().filter(|claim| begins && claim.step == ClaimStep::Reboot) {
+                    // What was seen when it was decided on: an administrator may uncordon it at any moment after.
+                    let out = seen.nodes.get(&host.spec.node_ref.name).is_some_and(|node| node.cordoned);
+                    let drains = self.rollouts[index].spec.drain().is_some();
+                    assert!(!drains || (claim.drained_for.is_some() && out), "reboots undrained: {claim:?}");
+                }
                 host.status = Some(*status);
             }
             Request::PatchNode { node, resource_version, change } => {
@@ -222,8 +261,16 @@ impl World {
                         seen.refused_evictions.insert(key, "the budget needs 2 healthy pods and has 2".into());
                         return true;
                     }
-                    self.pods.remove(position);
+                    if self.slow == Some(key.name.as_str()) {
+                        self.pods[position].view.terminating = true;
+                    } else {
+                        self.pods.remove(position);
+                    }
                 }
+            }
+            Request::DeletePod(key) => {
+                self.deleted.push(key.name.clone());
+                self.pods.retain(|pod| pod.view.key != key);
             }
         }
         self.writes += 1;
@@ -262,18 +309,26 @@ impl World {
         }
     }
 
+    /// Asks once and carries it out; or how long to wait.
+    pub(super) fn step(&mut self, index: usize) -> Option<Duration> {
+        let mut snapshot = self.snapshot(index);
+        std::mem::swap(&mut snapshot.refused_evictions, &mut self.refused);
+        let Decision { request, look_again } = decide(&snapshot, self.now);
+        let Some(request) = request else {
+            self.refused.clear();
+            return Some(look_again);
+        };
+        self.carry_out(index, request, &mut snapshot);
+        self.refused = snapshot.refused_evictions;
+        None
+    }
+
     /// Asks and carries out until there is nothing to do but wait.
     pub(super) fn settle(&mut self, index: usize) -> Duration {
-        let mut snapshot = self.snapshot(index);
         for _ in 0..500 {
-            let Decision { request, look_again } = decide(&snapshot, self.now);
-            let Some(request) = request else { return look_again };
-            let refused = snapshot.refused_evictions.clone();
-            self.carry_out(index, request, &mut snapshot);
-            let refused =
-                if snapshot.refused_evictions.len() > refused.len() { snapshot.refused_evictions } else { refused };
-            snapshot = self.snapshot(index);
-            snapshot.refused_evictions = refused;
+            if let Some(look_again) = self.step(index) {
+                return look_again;
+            }
         }
         panic!("no rest after 500 requests: {:?}", self.rollouts[index].status);
     }
