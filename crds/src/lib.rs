@@ -21,7 +21,7 @@ pub use host::{
     AppliedReport, Assignment, ChangeCost, Claim, ClaimStep, Host, HostDisplay, HostSpec, HostStatus, NodeRef, Restore,
     RunOutcome, RunRecord,
 };
-pub use limit::Limit;
+pub use limit::{Limit, Tolerance};
 pub use master_pool::{MasterPool, MasterPoolSpec, MasterPoolStatus};
 pub use node_config::{
     AptRepository, AptType, Archive, AuthorizedKey, Block, CaCertificate, ClaimConflict, ConfigMapSource,

@@ -5,7 +5,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::Limit;
+use crate::{Limit, Tolerance};
 
 /// How many machines change at once, in which portions, and how many may be out of service meanwhile.
 ///
@@ -118,10 +118,10 @@ pub enum RiskOrder {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct FailurePolicy {
-    /// How many machines of a run may fail before it stops: a number, or a percentage of the machines, rounded down but at
-    /// least 1. Left out: 0, so that the first failure stops it.
+    /// How many machines of a run may fail before it stops: a number, or a percentage of the machines, rounded down. Left
+    /// out: 0, so that the first failure stops it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub max_failed: Option<Limit>,
+    pub max_failed: Option<Tolerance>,
     /// What happens when more failed. Left out: `Pause`.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub on_exceeded: Option<OnExceeded>,

@@ -234,27 +234,26 @@ pub(super) fn batches(rollout: &Rollout, members: &[Member<'_>], at_hand: usize)
     let written = rollout.spec.batches();
     let mut batch = at_hand.max(last_touched);
     while !left.is_empty() {
-        let taken = match written.get(batch) {
+        let taken: Vec<usize> = match written.get(batch) {
             Some(definition) => {
                 let there = batches.get(&batch).map_or(0, Vec::len);
-                let room =
-                    definition.size.map_or(usize::MAX, |size| size.of(members.len()).max(1)).saturating_sub(there);
+                let room = definition.size.map_or(usize::MAX, |size| size.of(members.len())).saturating_sub(there);
                 let is_for = |index: &usize| is_for(definition, members[*index].host);
-                let taken: Vec<usize> = left.iter().copied().filter(is_for).take(room).collect();
-                taken
+                left.iter().copied().filter(is_for).take(room).collect()
             }
             // The last one repeats; what no batch is for comes at the end.
             None => {
-                let repeats = written.last().and_then(|definition| {
-                    let size = definition.size?.of(members.len()).max(1);
-                    let there = batches.get(&batch).map_or(0, Vec::len);
-                    let is_for = |index: &usize| is_for(definition, members[*index].host);
-                    let any: Vec<usize> =
-                        left.iter().copied().filter(is_for).take(size.saturating_sub(there)).collect();
-                    let full = there >= size && left.iter().any(is_for);
-                    (full || !any.is_empty()).then_some(any)
-                });
-                repeats.unwrap_or_else(|| left.clone())
+                let there = batches.get(&batch).map_or(&[][..], Vec::as_slice);
+                let repeats = |index: &usize| {
+                    written.last().is_some_and(|last| last.size.is_some() && is_for(last, members[*index].host))
+                };
+                let size = written.last().and_then(|last| last.size).map_or(usize::MAX, |size| size.of(members.len()));
+                if there.iter().any(repeats) || left.iter().any(repeats) {
+                    let room = size.saturating_sub(there.len());
+                    left.iter().copied().filter(repeats).take(room).collect()
+                } else {
+                    left.clone()
+                }
             }
         };
         let chosen: BTreeSet<usize> = taken.iter().copied().collect();
@@ -271,15 +270,17 @@ fn is_for(batch: &drover_crds::Batch, host: &Host) -> bool {
     named && selector::matches(batch.host_selector.as_ref(), host.metadata.labels.as_ref())
 }
 
-/// The name of a batch for people.
-pub(super) fn batch_name(rollout: &Rollout, batch: usize) -> String {
+/// The name of a batch for people. `machine` is any one of it.
+pub(super) fn batch_name(rollout: &Rollout, batch: usize, machine: Option<&Host>) -> String {
     let written = rollout.spec.batches();
-    let name = written.get(batch).or(written.last()).and_then(|batch| batch.name.clone());
-    match name {
-        Some(name) if batch < written.len() => name,
-        Some(_) if written.last().is_some_and(|last| last.size.is_none()) => "rest".to_owned(),
+    if let Some(name) = written.get(batch).and_then(|batch| batch.name.clone()) {
+        return name;
+    }
+    let repeated = written.last().filter(|last| batch >= written.len() && last.name.is_some());
+    match repeated {
+        Some(last) if last.size.is_none() || machine.is_some_and(|host| !is_for(last, host)) => "rest".to_owned(),
         // The last one that is written repeats.
-        Some(name) => format!("{name}-{}", batch + 2 - written.len()),
+        Some(last) => format!("{}-{}", last.name.as_deref().unwrap_or_default(), batch + 2 - written.len()),
         None => format!("batch-{}", batch + 1),
     }
 }

@@ -111,7 +111,7 @@ pub(super) fn under_way(
         .take(MOST_BATCHES)
         .enumerate()
         .map(|(index, batch)| BatchStatus {
-            name: population::batch_name(rollout, index),
+            name: population::batch_name(rollout, index, batch.first().map(|index| members[*index].host)),
             total: number(batch.len()),
             updated: in_batch(batch, &Standing::Updated),
             failed: in_batch(batch, &Standing::Failed),

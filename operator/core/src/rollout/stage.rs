@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use drover_crds::{Approval, RolloutStatus, Stage, StageStep};
+use drover_crds::{Approval, Host, RolloutStatus, Stage, StageStep};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -78,8 +78,9 @@ enum Onward {
 fn pass(snapshot: &Snapshot, goal: &Goal, members: &[Member<'_>], stage: &Stage, now: Timestamp) -> Onward {
     let batch = usize::try_from(stage.batch).unwrap_or_default();
     let at_hand = if stage.step > StageStep::Hosts { batch + 1 } else { batch };
+    let batches = population::batches(&snapshot.rollout, members, at_hand);
+    let machine = |batch: usize| Some(members[*batches.get(batch)?.first()?].host);
     let first_open = || {
-        let batches = population::batches(&snapshot.rollout, members, at_hand);
         let open = |indices: &Vec<usize>| indices.iter().any(|index| members[*index].standing.is_open());
         batches.iter().position(open)
     };
@@ -94,14 +95,14 @@ fn pass(snapshot: &Snapshot, goal: &Goal, members: &[Member<'_>], stage: &Stage,
         StageStep::BeforeBatch => match first_open() {
             None => Onward::Step(StageStep::AfterRun),
             Some(open) if open != batch => Onward::Batch(open),
-            Some(_) => match unapproved(snapshot, goal, batch) {
+            Some(_) => match unapproved(snapshot, goal, (batch, machine(batch))) {
                 Some(waiting) => Onward::Stay(Next::Wait(waiting, Duration::from_secs(60))),
                 None => check(Checkpoint::BeforeBatch(batch), Onward::Step(StageStep::Hosts)),
             },
         },
         StageStep::Hosts if first_open() == Some(batch) => Onward::Stay(Next::Hosts(batch)),
         StageStep::Hosts => Onward::Step(StageStep::AfterBatch),
-        StageStep::AfterBatch => match soaks(snapshot, batch, stage.since.0, now) {
+        StageStep::AfterBatch => match soaks(snapshot, (batch, machine(batch)), stage.since.0, now) {
             Some((waiting, left)) => Onward::Stay(Next::Wait(waiting, left)),
             None => check(Checkpoint::AfterBatch(batch), Onward::Batch(batch + 1)),
         },
@@ -113,11 +114,11 @@ fn pass(snapshot: &Snapshot, goal: &Goal, members: &[Member<'_>], stage: &Stage,
 }
 
 /// What the batch waits for if somebody must approve it and nobody has.
-fn unapproved(snapshot: &Snapshot, goal: &Goal, batch: usize) -> Option<Waiting> {
+fn unapproved(snapshot: &Snapshot, goal: &Goal, (batch, machine): (usize, Option<&Host>)) -> Option<Waiting> {
     let rollout = &snapshot.rollout;
     let written = rollout.spec.batches();
     let definition = written.get(batch).or(written.last())?;
-    let name = population::batch_name(rollout, batch);
+    let name = population::batch_name(rollout, batch, machine);
     if definition.approval != Some(Approval::Required) || people::approves(rollout, goal.run, batch, &name) {
         return None;
     }
@@ -134,12 +135,17 @@ fn unapproved(snapshot: &Snapshot, goal: &Goal, batch: usize) -> Option<Waiting>
 }
 
 /// For how long the batch still soaks.
-fn soaks(snapshot: &Snapshot, batch: usize, since: Timestamp, now: Timestamp) -> Option<(Waiting, Duration)> {
+fn soaks(
+    snapshot: &Snapshot,
+    (batch, machine): (usize, Option<&Host>),
+    since: Timestamp,
+    now: Timestamp,
+) -> Option<(Waiting, Duration)> {
     let written = snapshot.rollout.spec.batches();
     let seconds = written.get(batch).or(written.last())?.soak_seconds?;
     let end = since.checked_add(SignedDuration::from_secs(i64::from(seconds))).ok()?;
     let left = Duration::try_from(end.duration_since(now)).ok().filter(|left| !left.is_zero())?;
-    let name = population::batch_name(&snapshot.rollout, batch);
+    let name = population::batch_name(&snapshot.rollout, batch, machine);
     Some((
         Waiting { reason: "Soaking", message: format!("batch {name} soaks until {end:.0}"), for_a_person: false },
         left,

@@ -2,10 +2,13 @@
 //! watches the invariants after every single write, from what is so and not from what the decision says.
 //!
 //! - `world`: the world and its invariants
-//! - `scenarios`: one story each; `disruption`: those of taking a machine out of service
+//! - `scenarios`: one story each
+//! - `stopping`: runs that are stopped, rolled back, held, approved
+//! - `disruption`: how machines are taken out of service
 //! - `history`: random histories
 
 mod disruption;
 mod history;
 mod scenarios;
+mod stopping;
 mod world;

@@ -6,8 +6,9 @@ use std::{
 };
 
 use drover_crds::{
-    AppliedReport, ChangeCost, ClaimStep, Host, HostSpec, HostStatus, NodeConfig, NodeConfigSpec, NodeConfigStatus,
-    NodeRef, Rollout, RolloutPhase, RolloutSpec, RolloutStatus,
+    AppliedReport, ChangeCost, ClaimStep, Host, HostSpec, HostStatus, InFlightHost, NodeConfig, NodeConfigSpec,
+    NodeConfigStatus, NodeRef, Rollout, RolloutPhase, RolloutSpec, RolloutStatus, RunOutcome, RunRecord, StageStep,
+    StopAction,
 };
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -65,6 +66,9 @@ pub(super) struct World {
     pub(super) luck: BTreeMap<String, Luck>,
     /// Whether what the agents apply asks for a reboot.
     pub(super) needs_reboot: bool,
+    pub(super) own_node: Option<String>,
+    /// Whether the NodeConfig is there.
+    pub(super) has_config: bool,
     pub(super) writes: usize,
     /// Whether what only one operator can promise is checked: not after a write that was decided on an old snapshot.
     pub(super) strict: bool,
@@ -121,6 +125,8 @@ impl World {
             slow: None,
             luck: BTreeMap::new(),
             needs_reboot: false,
+            own_node: None,
+            has_config: true,
             writes: 0,
             strict: true,
         };
@@ -169,9 +175,9 @@ impl World {
         });
         Snapshot {
             rollout: self.rollouts[index].clone(),
-            node_config: Some(self.config.clone()),
+            node_config: self.has_config.then(|| self.config.clone()),
             revisions: self.revisions.clone(),
-            own_node: None,
+            own_node: self.own_node.clone(),
             costs: self.costs.clone(),
             volumes: self.nodes.keys().map(|node| (node.clone(), self.volumes(node))).collect(),
             hosts: self.hosts.clone(),
@@ -236,6 +242,13 @@ impl World {
                     let drains = self.rollouts[index].spec.drain().is_some();
                     assert!(!drains || (claim.drained_for.is_some() && out), "reboots undrained: {claim:?}");
                 }
+                let claim = status.claim.as_ref();
+                let before = host.status.as_ref().map(|status| status.assigned.clone());
+                assert!(
+                    before.is_none_or(|before| before == status.assigned)
+                        || claim.is_some_and(|claim| claim.step == ClaimStep::Apply),
+                    "assigned without being at the step Apply"
+                );
                 host.status = Some(*status);
             }
             Request::PatchNode { node, resource_version, change } => {
@@ -346,6 +359,33 @@ impl World {
         panic!("never {phase:?}: {:#?}", self.status());
     }
 
+    /// Lets time pass until the Rollout says this.
+    pub(super) fn until_message(&mut self, message: &str) {
+        for _ in 0..500 {
+            self.settle(0);
+            if self.status().message.as_deref() == Some(message) {
+                return;
+            }
+            self.agents();
+            self.now += SignedDuration::from_secs(5);
+        }
+        panic!("never {message:?}: {:#?}", self.status());
+    }
+
+    pub(super) fn annotate(&mut self, annotation: &str, value: &str) {
+        let version = self.bump();
+        let metadata = &mut self.rollouts[0].metadata;
+        metadata.resource_version = Some(version);
+        metadata.annotations.get_or_insert_default().insert(annotation.into(), value.into());
+    }
+
+    pub(super) fn remove_annotation(&mut self, annotation: &str) {
+        let version = self.bump();
+        let metadata = &mut self.rollouts[0].metadata;
+        metadata.resource_version = Some(version);
+        metadata.annotations.get_or_insert_default().remove(annotation);
+    }
+
     pub(super) fn status(&self) -> RolloutStatus {
         self.rollouts[0].status.clone().unwrap_or_default()
     }
@@ -396,21 +436,63 @@ impl World {
 
     /// A machine was begun: were the limits respected?
     pub(super) fn check_admission(&self, before: &Rollout, index: usize) {
-        let entries = |rollout: &Rollout| rollout.status.as_ref().map_or(0, |status| status.in_flight.len());
+        let ledger = |rollout: &Rollout| rollout.status.clone().map_or(vec![], |status| status.in_flight);
         let after = &self.rollouts[index];
-        if entries(after) <= entries(before) || !self.strict {
+        let in_flight = ledger(after);
+        let new: Vec<_> = in_flight.iter().filter(|e| ledger(before).iter().all(|old| old.token != e.token)).collect();
+        // What the ledger had lost and was found in a claim is not begun.
+        let begun = |entry: &&&InFlightHost| {
+            let claim = self.claimed().into_iter().find(|host| uid(&host.metadata) == entry.uid);
+            claim.is_none_or(|host| host.status.as_ref().unwrap().claim.as_ref().unwrap().token != entry.token)
+        };
+        let new: Vec<_> = new.iter().filter(begun).collect();
+        if new.is_empty() {
             return;
         }
-        let in_flight = &after.status.as_ref().unwrap().in_flight;
+        let (status, earlier) = (after.status.as_ref().unwrap(), before.status.as_ref().unwrap());
         assert!(in_flight.len() <= after.spec.resolved_max_parallel(self.hosts.len()));
         assert!(!after.spec.paused.unwrap_or(false), "begun although paused");
+        let annotations = after.metadata.annotations.clone().unwrap_or_default();
+        for annotation in ["drover.dev/pause", "drover.dev/hold"] {
+            assert!(!annotations.contains_key(annotation), "begun although there is {annotation}");
+        }
+        let run = status.run.as_ref().unwrap();
+        for entry in &new {
+            let stage = earlier.stage.as_ref().map(|stage| (stage.step, stage.batch));
+            match &run.stopped {
+                None => assert_eq!(stage, Some((StageStep::Hosts, entry.batch)), "begun outside the batch at hand"),
+                Some(stopped) => {
+                    assert_eq!(stopped.action, StopAction::Rollback, "begun although the run was stopped");
+                    assert_ne!(entry.revision, run.revision, "a rollback to the revision that is rolled back");
+                }
+            }
+        }
+        if !self.strict {
+            return;
+        }
+        let records = self.hosts.iter().flat_map(|host| &host.status.as_ref().unwrap().runs);
+        let newest = |failed: bool| {
+            let of = |record: &&RunRecord| {
+                record.run == run.number
+                    && match record.outcome {
+                        RunOutcome::Failed => failed,
+                        RunOutcome::Succeeded | RunOutcome::RolledBack => !failed,
+                        RunOutcome::Withdrawn | RunOutcome::Skipped => false,
+                    }
+            };
+            records.clone().filter(of).map(|record| record.finished_at.0).max()
+        };
+        if newest(true) > newest(false) {
+            assert_eq!(in_flight.len(), 1, "more than one canary while a failure is fresh");
+        }
         let unavailable = self.nodes.iter().filter(|(machine, node)| {
             node.cordoned || !node.ready || in_flight.iter().any(|entry| entry.host == **machine)
         });
-        assert!(
-            unavailable.count() <= after.spec.resolved_max_unavailable(self.hosts.len()),
-            "maxUnavailable exceeded"
-        );
+        let may = after.spec.resolved_max_unavailable(self.hosts.len());
+        let (count, added) = (unavailable.count(), new.len());
+        // A machine that is out of service anyway makes it no worse.
+        let anyway = new.iter().filter(|e| self.nodes.get(&e.host).is_some_and(|node| node.cordoned || !node.ready));
+        assert!(count <= may || anyway.count() == added, "maxUnavailable exceeded");
     }
 
     /// Nodes are as they were before.
