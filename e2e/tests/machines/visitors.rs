@@ -28,7 +28,6 @@ async fn no_request_is_lost_while_all_nodes_are_drained_and_changed_and_one_rebo
         let second = fleet.configure("base", json!([file("motd", "after"), kernel, reboot])).await;
         let strategy = json!({"batches": [{"name": "canary", "size": 1}, {"name": "rest", "size": "100%"}]});
         let disruption = json!({
-            "when": "Always",
             "when": "Always", "loadBalancer": {"settleSeconds": 2}, "drain": {"timeoutSeconds": 120},
         });
         let gates = json!({"host": [{"nodeReady": {}}]});

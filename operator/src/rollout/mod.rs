@@ -1,6 +1,7 @@
 //! Rollouts: gather a snapshot, ask the core what is next, carry it out, and ask again.
 
 mod carry_out;
+mod cost;
 mod drain;
 mod gates;
 mod gather;
@@ -47,6 +48,7 @@ const MOST_REQUESTS: usize = 10_000;
 struct Shared {
     context: Context,
     gates: gates::Gates,
+    costs: cost::Costs,
 }
 
 /// Runs until the token is cancelled.
@@ -74,7 +76,7 @@ pub(crate) async fn control(context: Context, stop: CancellationToken) {
             |rollout, _, shared: Arc<Shared>| {
                 Action::requeue(shared.context.backoff.failed(&format!("rollout/{}", rollout.name_any())))
             },
-            Arc::new(Shared { context, gates }),
+            Arc::new(Shared { context, gates, costs: cost::Costs::default() }),
         );
     objects::drain("rollout", stream).await;
 }
@@ -86,7 +88,7 @@ fn all(rollouts: &Store<Rollout>) -> Vec<ObjectRef<Rollout>> {
 
 #[tracing::instrument(skip_all, fields(rollout = %rollout.name_any()))]
 async fn reconcile(rollout: Arc<Rollout>, shared: Arc<Shared>) -> Result<Action, Error> {
-    let Shared { context, gates } = &*shared;
+    let Shared { context, gates, costs } = &*shared;
     let mut refused = BTreeMap::new();
     for _ in 0..MOST_REQUESTS {
         if !context.leadership.is_held() {
@@ -95,6 +97,7 @@ async fn reconcile(rollout: Arc<Rollout>, shared: Arc<Shared>) -> Result<Action,
         let Some(mut snapshot) = gather::snapshot(context, gates, &rollout.name_any()).await? else {
             return Ok(Action::await_change());
         };
+        snapshot.costs = costs.answer(context, &snapshot).await?;
         snapshot.refused_evictions.clone_from(&refused);
         let decision = decide(&snapshot, now());
         let Some(request) = decision.request else {

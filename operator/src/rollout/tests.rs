@@ -16,7 +16,7 @@ fn rollout() -> Rollout {
     rollout
 }
 
-fn snapshot() -> Snapshot {
+pub(super) fn snapshot() -> Snapshot {
     let mut host = Host::new("node-1", HostSpec { node_ref: NodeRef::default() });
     host.metadata.resource_version = Some("9".into());
     Snapshot {
@@ -141,7 +141,7 @@ async fn a_cordon_and_its_mark_are_one_write() {
 #[tokio::test]
 async fn an_operator_that_does_not_lead_asks_nothing_and_writes_nothing() {
     let (context, mut server) = testing::context(false);
-    let shared = Arc::new(Shared { context, gates: gates() });
+    let shared = Arc::new(Shared { context, gates: gates(), costs: cost::Costs::default() });
     let (action, writes) = server.serve(&[], reconcile(Arc::new(rollout()), shared)).await;
     assert_eq!(action.unwrap(), Action::await_change());
     assert!(writes.is_empty());
@@ -157,7 +157,7 @@ async fn writes_for(
     context: Context,
     objects: &[(&str, serde_json::Value)],
 ) -> Vec<testing::Asked> {
-    let shared = Arc::new(Shared { context, gates: gates() });
+    let shared = Arc::new(Shared { context, gates: gates(), costs: cost::Costs::default() });
     let (action, writes) = server.serve(objects, reconcile(Arc::new(rollout()), shared)).await;
     action.unwrap();
     writes

@@ -14,12 +14,14 @@
 //! - `population`: which machines there are, and where each stands
 //! - `people`: what somebody asked for by an annotation
 //! - `stage`: where the run is between its machines; `checks`: what is asked there
+//! - `cost`: what a change costs a machine
 //! - `admission`: whether a further machine may be begun, and which
 //! - `steps`: what is next for a machine under way; `drain`: while its pods leave it
 //! - `report`: the status that people read
 
 mod admission;
 mod checks;
+mod cost;
 mod decide;
 mod drain;
 mod people;
@@ -33,6 +35,7 @@ mod steps;
 #[cfg(test)]
 mod simulation;
 
+pub use cost::{Question, answer, questions};
 pub use decide::{Decision, decide};
 pub use request::{NodeChange, Request};
 pub use snapshot::{BudgetView, GateEvidence, NodeView, PodKeeper, PodKey, PodView, Snapshot};

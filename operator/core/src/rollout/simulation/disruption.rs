@@ -1,11 +1,14 @@
 //! How machines are taken out of service: by what the change costs, by the rules of the drain, and when it takes too long.
 
-use drover_crds::{ChangeCost, ClaimStep, RolloutPhase};
+use drover_crds::{ChangeCost, ClaimStep, InFlightHost, RolloutPhase};
 use jiff::SignedDuration;
 use serde_json::{Value, json};
 
 use super::{
-    super::snapshot::{BudgetView, PodKeeper},
+    super::{
+        cost::questions,
+        snapshot::{BudgetView, PodKeeper},
+    },
     world::{World, drained},
 };
 
@@ -404,4 +407,25 @@ fn volumes_are_waited_for_where_that_is_wanted() {
     let mut world = costing(None, forced);
     world.attached.insert("node-1".into(), vec!["pvc-1".into()]);
     world.until(RolloutPhase::Complete);
+}
+
+#[test]
+fn the_cost_is_asked_for_machines_that_wait_and_for_those_admitted_with_what_they_get() {
+    let mut world = World::new(3, json!({}));
+    let asked = |world: &World| {
+        let asked = questions(&world.snapshot(0)).into_iter();
+        asked.map(|question| (question.host, question.target.revision)).collect::<Vec<_>>()
+    };
+    let entry = |host: &str, revision: &str| (host.to_owned(), revision.to_owned());
+    assert_eq!(asked(&world), ["node-1", "node-2", "node-3"].map(|host| entry(host, "base-1")));
+    let admitted: InFlightHost = serde_json::from_value(json!({
+        "host": "node-2", "uid": "2u-x", "batch": 0, "token": "t", "revision": "base-0",
+        "since": "2030-01-01T00:00:00Z", "step": "Claim",
+    }))
+    .unwrap();
+    world.rollouts[0].status.get_or_insert_default().in_flight = vec![admitted];
+    assert_eq!(asked(&world), [entry("node-2", "base-0"), entry("node-1", "base-1"), entry("node-3", "base-1")]);
+    world.rollouts[0].status = None;
+    world.until(RolloutPhase::Complete);
+    assert_eq!(asked(&world), []);
 }
