@@ -5,6 +5,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::LoadBalancerStep;
+
 /// One machine. The operator makes a Host for each Node of the cluster; they are not written by hand.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[kube(
@@ -214,6 +216,10 @@ pub struct Claim {
     /// What the node was drained for in this hold. Absent: it was not drained.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub drained_for: Option<ChangeCost>,
+    /// The load balancers outside the cluster that were told to leave the machine out, or are to be told; each is recorded
+    /// before it is told, and taken away when it was told that the machine is back.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub left_load_balancers: Vec<LeftLoadBalancer>,
     /// What is being done. It is recorded before it is done.
     pub step: ClaimStep,
     /// When the machine was claimed.
@@ -237,6 +243,20 @@ pub struct Claim {
 
 fn first_attempt() -> i32 {
     1
+}
+
+/// A load balancer outside the cluster that a machine left.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LeftLoadBalancer {
+    /// The step, filled in for the machine: what was done is undone in the same way, whatever the Rollout says by then.
+    pub step: LoadBalancerStep,
+    /// It sent nothing to the machine already, so it is neither told to leave it out nor that it is back.
+    #[serde(skip_serializing_if = "is_zero", default)]
+    pub was_out: bool,
+    /// When it had done what was asked. Absent: it is being told.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub left_at: Option<Time>,
 }
 
 /// What a change costs those who use a machine.

@@ -125,12 +125,19 @@ impl RolloutSpec {
         self.load_balancer().is_some_and(|lb| lb.exclude.unwrap_or(true))
     }
 
-    /// How long load balancers get to notice, in seconds; 0 where they are not told.
+    /// The load balancers outside the cluster that machines leave.
+    pub fn load_balancer_steps(&self) -> &[LoadBalancerStep] {
+        self.load_balancer().map_or(&[], |lb| &lb.steps)
+    }
+
+    /// How long load balancers get to notice, in seconds.
     pub fn resolved_settle_seconds(&self) -> i32 {
-        if !self.excludes_from_load_balancers() {
-            return 0;
-        }
         self.load_balancer().and_then(|lb| lb.settle_seconds).unwrap_or(15)
+    }
+
+    /// How long load balancers outside the cluster may take to do what is asked, in seconds.
+    pub fn resolved_load_balancer_timeout_seconds(&self) -> i32 {
+        self.load_balancer().and_then(|lb| lb.timeout_seconds).unwrap_or(300)
     }
 
     /// How nodes are drained, if they are.

@@ -91,6 +91,8 @@ pub(super) async fn carry_out(context: &Context, snapshot: &Snapshot, request: R
         }
         Request::Evict(pod) => evict(context, pod, &options(snapshot)).await,
         Request::DeletePod(pod) => delete(context, snapshot, pod).await,
+        // Not for the API server; see `load_balancer`.
+        Request::TellLoadBalancer { .. } => Ok(Outcome::Conflict),
     }
 }
 

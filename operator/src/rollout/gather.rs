@@ -81,6 +81,7 @@ pub(super) async fn snapshot(context: &Context, gates: &Gates, name: &str) -> Re
         costs,
         pods,
         volumes,
+        load_balancers: BTreeMap::new(),
         refused_evictions,
         gates,
     }))
@@ -120,6 +121,7 @@ fn node_view(node: &Node) -> NodeView {
     NodeView {
         uid: node.uid().unwrap_or_default(),
         resource_version: node.resource_version().unwrap_or_default(),
+        address: super::gates::internal_address(node),
         ready: is_ready(node),
         cordoned: node.spec.as_ref().and_then(|spec| spec.unschedulable).unwrap_or(false),
         cordoned_by: annotation(keys::CORDONED_BY_ANNOTATION),

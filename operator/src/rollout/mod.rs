@@ -5,12 +5,13 @@ mod cost;
 mod drain;
 mod gates;
 mod gather;
+mod load_balancer;
 #[cfg(test)]
 mod tests;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use drover_core::rollout::decide;
+use drover_core::rollout::{Request, decide};
 use drover_crds::{Host, NodeConfig, Rollout, RolloutPhase, RolloutStatus};
 use futures::FutureExt as _;
 use k8s_openapi::api::core::v1::Node;
@@ -49,6 +50,7 @@ struct Shared {
     context: Context,
     gates: gates::Gates,
     costs: cost::Costs,
+    load_balancers: load_balancer::LoadBalancers,
 }
 
 /// Runs until the token is cancelled.
@@ -76,7 +78,12 @@ pub(crate) async fn control(context: Context, stop: CancellationToken) {
             |rollout, _, shared: Arc<Shared>| {
                 Action::requeue(shared.context.backoff.failed(&format!("rollout/{}", rollout.name_any())))
             },
-            Arc::new(Shared { context, gates, costs: cost::Costs::default() }),
+            Arc::new(Shared {
+                context,
+                gates,
+                costs: cost::Costs::default(),
+                load_balancers: load_balancer::LoadBalancers::default(),
+            }),
         );
     objects::drain("rollout", stream).await;
 }
@@ -88,7 +95,7 @@ fn all(rollouts: &Store<Rollout>) -> Vec<ObjectRef<Rollout>> {
 
 #[tracing::instrument(skip_all, fields(rollout = %rollout.name_any()))]
 async fn reconcile(rollout: Arc<Rollout>, shared: Arc<Shared>) -> Result<Action, Error> {
-    let Shared { context, gates, costs } = &*shared;
+    let Shared { context, gates, costs, load_balancers } = &*shared;
     let mut refused = BTreeMap::new();
     for _ in 0..MOST_REQUESTS {
         if !context.leadership.is_held() {
@@ -98,12 +105,17 @@ async fn reconcile(rollout: Arc<Rollout>, shared: Arc<Shared>) -> Result<Action,
             return Ok(Action::await_change());
         };
         snapshot.costs = costs.answer(context, &snapshot).await?;
+        snapshot.load_balancers = load_balancers.answers();
         snapshot.refused_evictions.clone_from(&refused);
         let decision = decide(&snapshot, now());
         let Some(request) = decision.request else {
             context.backoff.reset(&format!("rollout/{}", rollout.name_any()));
             return Ok(Action::requeue(decision.look_again));
         };
+        if let Request::TellLoadBalancer { call, step } = request {
+            load_balancers.tell(context, call, &step).await;
+            continue;
+        }
         match carry_out::carry_out(context, &snapshot, request).await? {
             carry_out::Outcome::Done(written) => announce(context, &snapshot.rollout, written.as_deref()).await,
             carry_out::Outcome::Refused(pod, why) => {

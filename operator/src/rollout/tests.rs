@@ -29,6 +29,7 @@ pub(super) fn snapshot() -> Snapshot {
         nodes: [].into(),
         pods: [].into(),
         volumes: [].into(),
+        load_balancers: [].into(),
         refused_evictions: [].into(),
         gates: [].into(),
     }
@@ -141,7 +142,12 @@ async fn a_cordon_and_its_mark_are_one_write() {
 #[tokio::test]
 async fn an_operator_that_does_not_lead_asks_nothing_and_writes_nothing() {
     let (context, mut server) = testing::context(false);
-    let shared = Arc::new(Shared { context, gates: gates(), costs: cost::Costs::default() });
+    let shared = Arc::new(Shared {
+        context,
+        gates: gates(),
+        costs: cost::Costs::default(),
+        load_balancers: load_balancer::LoadBalancers::default(),
+    });
     let (action, writes) = server.serve(&[], reconcile(Arc::new(rollout()), shared)).await;
     assert_eq!(action.unwrap(), Action::await_change());
     assert!(writes.is_empty());
@@ -157,7 +163,12 @@ async fn writes_for(
     context: Context,
     objects: &[(&str, serde_json::Value)],
 ) -> Vec<testing::Asked> {
-    let shared = Arc::new(Shared { context, gates: gates(), costs: cost::Costs::default() });
+    let shared = Arc::new(Shared {
+        context,
+        gates: gates(),
+        costs: cost::Costs::default(),
+        load_balancers: load_balancer::LoadBalancers::default(),
+    });
     let (action, writes) = server.serve(objects, reconcile(Arc::new(rollout()), shared)).await;
     action.unwrap();
     writes

@@ -16,7 +16,8 @@
 //! - `stage`: where the run is between its machines; `checks`: what is asked there
 //! - `cost`: what a change costs a machine
 //! - `admission`: whether a further machine may be begun, and which
-//! - `steps`: what is next for a machine under way; `drain`: while its pods leave it
+//! - `steps`: what is next for a machine under way; `drain`: while its pods leave it;
+//!   `load_balancer`: while it leaves load balancers
 //! - `report`: the status that people read
 
 mod admission;
@@ -24,6 +25,7 @@ mod checks;
 mod cost;
 mod decide;
 mod drain;
+mod load_balancer;
 mod people;
 mod population;
 mod report;
@@ -38,4 +40,7 @@ mod simulation;
 pub use cost::{Question, answer, questions};
 pub use decide::{Decision, decide};
 pub use request::{NodeChange, Request};
-pub use snapshot::{BudgetView, GateEvidence, NodeView, PodKeeper, PodKey, PodView, Snapshot};
+pub use snapshot::{
+    BudgetView, GateEvidence, LoadBalancerAction, LoadBalancerAnswer, LoadBalancerCall, NodeView, PodKeeper, PodKey,
+    PodView, Snapshot,
+};

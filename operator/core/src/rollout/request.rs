@@ -1,8 +1,8 @@
 //! What can be asked of the API server, one write at a time.
 
-use drover_crds::{HostStatus, RolloutStatus};
+use drover_crds::{HostStatus, LoadBalancerStep, RolloutStatus};
 
-use super::snapshot::PodKey;
+use super::snapshot::{LoadBalancerCall, PodKey};
 
 /// One write. Each names the version of the object that it was decided on, so that a write to a newer one is refused
 /// with a conflict, and decided anew.
@@ -35,6 +35,13 @@ pub enum Request {
     Evict(PodKey),
     /// Delete a pod that could not be evicted in time, whatever protects it.
     DeletePod(PodKey),
+    /// Ask a load balancer outside the cluster for something. Note what it answers in the snapshot and ask again.
+    TellLoadBalancer {
+        /// What is asked, and for whom.
+        call: LoadBalancerCall,
+        /// Which load balancer, filled in for the machine.
+        step: Box<LoadBalancerStep>,
+    },
 }
 
 /// A change of a Node.

@@ -32,6 +32,8 @@ pub struct Snapshot {
     pub volumes: BTreeMap<String, Vec<String>>,
     /// Evictions that were refused since the decision was first asked for, with the reason in words.
     pub refused_evictions: BTreeMap<PodKey, String>,
+    /// What load balancers outside the cluster answered, for as long as that holds.
+    pub load_balancers: BTreeMap<LoadBalancerCall, LoadBalancerAnswer>,
     /// For each Host that is being verified, by name: what each of the Rollout's gates showed, in their order.
     pub gates: BTreeMap<String, Vec<GateEvidence>>,
 }
@@ -43,6 +45,8 @@ pub struct NodeView {
     pub uid: String,
     /// The version that was read; a write to another version is refused.
     pub resource_version: String,
+    /// Its InternalIP.
+    pub address: Option<String>,
     /// Its condition `Ready` is `True`.
     pub ready: bool,
     /// It takes no new pods.
@@ -124,6 +128,41 @@ pub enum PodKeeper {
     Controller,
     /// Nobody.
     Nobody,
+}
+
+/// What a load balancer outside the cluster was asked for a machine.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LoadBalancerCall {
+    /// The token of the hold.
+    pub token: String,
+    /// The name of the step.
+    pub step: String,
+    /// What was asked.
+    pub action: LoadBalancerAction,
+}
+
+/// What a load balancer can be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum LoadBalancerAction {
+    /// Whether it sends anything to the machine.
+    Look,
+    /// To send nothing to it.
+    Leave,
+    /// To send to it again.
+    Return,
+}
+
+/// What it answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LoadBalancerAnswer {
+    /// It did what was asked; when it was looked at, it sends to the machine.
+    Done,
+    /// It sends nothing to the machine already, because somebody said so before.
+    Out,
+    /// It sends nothing new, and something is still open, in words.
+    Busy(String),
+    /// It did not do what was asked, for this reason.
+    Failed(String),
 }
 
 /// What a gate showed for a machine.

@@ -130,6 +130,7 @@ fn hold(snapshot: &Snapshot, host: &Host, entry: &InFlightHost, now: Timestamp) 
         cost: snapshot.costs.get(&entry.host).copied(),
         applied: false,
         drained_for: None,
+        left_load_balancers: vec![],
         step: ClaimStep::Claim,
         since: entry.since.clone(),
         step_started_at: Time(now),
@@ -170,7 +171,8 @@ impl<'a> Subject<'a> {
 
     /// Whether the machine leaves load balancers.
     fn leaves_load_balancers_for(&self, cost: ChangeCost) -> bool {
-        self.spec.excludes_from_load_balancers() && cost >= ChangeCost::Restart
+        let configured = self.spec.excludes_from_load_balancers() || !self.spec.load_balancer_steps().is_empty();
+        configured && cost >= ChangeCost::Restart
     }
 
     /// The step after `Claim`.
@@ -182,7 +184,7 @@ impl<'a> Subject<'a> {
         }
     }
 
-    fn after_load_balancer(&self) -> ClaimStep {
+    pub(super) fn after_load_balancer(&self) -> ClaimStep {
         if self.drain_for(self.cost()).is_some() { ClaimStep::Cordon } else { ClaimStep::Apply }
     }
 
@@ -315,21 +317,6 @@ impl<'a> Subject<'a> {
         self.node.ok_or_else(|| self.fail(format!("Node {} is gone", self.host.spec.node_ref.name)))
     }
 
-    fn leave_load_balancer(&self) -> Next {
-        let node = match self.node() {
-            Ok(node) => node,
-            Err(next) => return next,
-        };
-        if node.load_balancer_label.is_none() {
-            return self.patch_node(node, NodeChange::ExcludeFromLoadBalancers(self.claim.token.clone()));
-        }
-        let settle = SignedDuration::from_secs(i64::from(self.spec.resolved_settle_seconds()));
-        match Duration::try_from(settle - self.elapsed()) {
-            Ok(left) if !left.is_zero() => Next::Wait(left),
-            _ => self.enter(self.after_load_balancer()),
-        }
-    }
-
     fn apply(&self) -> Next {
         if !self.status.assigned.contains(&self.claim.target) {
             return self.enter(ClaimStep::Apply);
@@ -420,6 +407,12 @@ impl<'a> Subject<'a> {
             if node.cordoned_by.as_ref() == token {
                 return self.patch_node(node, NodeChange::Uncordon);
             }
+        }
+        if let Some(next) = self.return_to_load_balancers() {
+            return next;
+        }
+        if let Some(node) = self.node {
+            let token = Some(&self.claim.token);
             if node.excluded_by.as_ref() == token {
                 return self.patch_node(node, NodeChange::IncludeInLoadBalancers);
             }

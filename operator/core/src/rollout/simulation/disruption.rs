@@ -2,12 +2,14 @@
 
 use drover_crds::{ChangeCost, ClaimStep, InFlightHost, RolloutPhase};
 use jiff::SignedDuration;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Value, json};
 
 use super::{
     super::{
         cost::questions,
-        snapshot::{BudgetView, PodKeeper},
+        decide::decide,
+        snapshot::{BudgetView, LoadBalancerAnswer, PodKeeper},
     },
     world::{World, drained},
 };
@@ -428,4 +430,144 @@ fn the_cost_is_asked_for_machines_that_wait_and_for_those_admitted_with_what_the
     world.rollouts[0].status = None;
     world.until(RolloutPhase::Complete);
     assert_eq!(asked(&world), []);
+}
+
+/// A machine behind load balancers outside the cluster.
+fn balanced(load_balancer: Value) -> World {
+    let mut world = World::new(1, json!({"disruption": {"loadBalancer": load_balancer}}));
+    world.pod("web-1", "node-1", None, true);
+    world
+}
+
+fn haproxy() -> Value {
+    json!({"name": "edge", "haproxy": {"address": "lb:9999", "backend": "web"}})
+}
+
+fn http() -> Value {
+    json!({"name": "cloud", "http": {"leave": {"url": "http://lb/{{ host.name }}"}, "return": {"url": "http://lb/x"}}})
+}
+
+#[test]
+fn a_machine_leaves_load_balancers_outside_and_comes_back_to_them_in_the_opposite_order() {
+    let mut world = balanced(json!({"settleSeconds": 10, "steps": [haproxy(), http()]}));
+    let mut seen = vec![];
+    for _ in 0..200 {
+        world.settle(0);
+        let out: Vec<_> = world.out.iter().map(|(step, server)| format!("{step}/{server}")).collect();
+        if seen.last() != Some(&out) {
+            seen.push(out);
+        }
+        world.agents();
+        world.now += SignedDuration::from_secs(2);
+    }
+    assert_eq!(seen, [vec!["cloud/node-1".to_owned(), "edge/node-1".to_owned()], vec![]]);
+    assert_eq!(world.status().phase, Some(RolloutPhase::Complete));
+
+    // One that cost less than a restart stays in all of them.
+    let mut world = balanced(json!({"settleSeconds": 10, "steps": [haproxy()]}));
+    world.costs.insert("node-1".into(), ChangeCost::Reload);
+    world.settle(0);
+    assert!(world.out.is_empty());
+    assert_eq!(claim_step(&world), Some(ClaimStep::Apply));
+}
+
+#[test]
+fn a_server_that_was_out_before_stays_out() {
+    let mut world = balanced(json!({"steps": [haproxy()]}));
+    world.out.insert(("edge".into(), "node-1".into()));
+    world.until(RolloutPhase::Complete);
+    assert_eq!(world.out.len(), 1);
+}
+
+#[test]
+fn what_is_open_is_waited_for_until_it_ends_or_the_time_is_over() {
+    let sessions = LoadBalancerAnswer::Busy("3 sessions are open".into());
+    let spec = json!({"exclude": false, "settleSeconds": 60, "steps": [haproxy()]});
+    let mut world = balanced(spec.clone());
+    world.answer = Some(sessions.clone());
+    world.settle(0);
+    assert_eq!(claim_step(&world), Some(ClaimStep::LeaveLoadBalancer));
+    assert!(world.status().message.unwrap().contains("load balancer edge: 3 sessions are open"));
+    world.answer = None;
+    world.settle(0);
+    assert_eq!(claim_step(&world), Some(ClaimStep::Apply), "at once, not after a minute");
+
+    let mut world = balanced(spec);
+    world.answer = Some(sessions);
+    world.settle(0);
+    world.now += SignedDuration::from_secs(60);
+    world.settle(0);
+    assert_eq!(claim_step(&world), Some(ClaimStep::Apply));
+}
+
+#[test]
+fn a_load_balancer_that_does_not_let_go_fails_the_machine_and_one_that_does_not_take_back_is_waited_for() {
+    let refusal = LoadBalancerAnswer::Failed("http://lb/node-1 answered 503".into());
+    let mut world = balanced(json!({"timeoutSeconds": 120, "steps": [http()]}));
+    let before = world.nodes.clone();
+    world.answer = Some(refusal.clone());
+    let_pass(&mut world, 100);
+    assert!(world.status().message.unwrap().contains("load balancer cloud: http://lb/node-1 answered 503"));
+    let_pass(&mut world, 40);
+    // It may have done it all the same, so it is told that the machine is back.
+    let message = world.status().message.unwrap();
+    assert!(message.contains("load balancer cloud to take the machine back"), "{message}");
+    world.answer = None;
+    world.until(RolloutPhase::Failed);
+    let why = "load balancer cloud did not let it go within 120 s: http://lb/node-1 answered 503";
+    assert_eq!(world.status().failures[0].message, why);
+    world.assert_given_back(&before);
+
+    let mut world = balanced(json!({"settleSeconds": 1, "steps": [http()]}));
+    while claim_step(&world) != Some(ClaimStep::Apply) {
+        world.settle(0);
+        world.now += SignedDuration::from_secs(1);
+    }
+    world.answer = Some(refusal);
+    let_pass(&mut world, 5_000);
+    assert_eq!(claim_step(&world), Some(ClaimStep::Restore));
+    assert_eq!(world.out.len(), 1);
+    // What is undone is what was done, whatever the spec says by then.
+    world.rollouts[0].spec.disruption = None;
+    world.answer = None;
+    world.until(RolloutPhase::Complete);
+    assert!(world.out.is_empty());
+}
+
+#[test]
+fn whatever_request_is_the_last_before_a_crash_no_load_balancer_is_left() {
+    let run = |crash: Option<usize>, deleted: bool| {
+        let mut world = balanced(json!({"settleSeconds": 5, "steps": [haproxy(), http()]}));
+        let before = world.nodes.clone();
+        let mut writes = 0;
+        for _ in 0..300 {
+            let mut snapshot = world.snapshot(0);
+            if let Some(request) = decide(&snapshot, world.now).request {
+                writes += 1;
+                let again = request.clone();
+                world.carry_out(0, request, &mut snapshot);
+                if crash == Some(writes) {
+                    world.answers.clear();
+                    if deleted {
+                        world.rollouts[0].metadata.deletion_timestamp = Some(Time(world.now));
+                    } else {
+                        world.carry_out(0, again, &mut snapshot);
+                    }
+                }
+            } else {
+                world.answers.clear();
+                world.agents();
+                world.now += SignedDuration::from_secs(5);
+            }
+        }
+        assert!(world.out.is_empty(), "crash at {crash:?}, deleted: {deleted}");
+        world.assert_given_back(&before);
+        writes
+    };
+    let writes = run(None, false);
+    assert!(writes > 20, "{writes}");
+    for crash in 1..=writes {
+        run(Some(crash), false);
+        run(Some(crash), true);
+    }
 }

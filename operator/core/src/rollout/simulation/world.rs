@@ -6,9 +6,9 @@ use std::{
 };
 
 use drover_crds::{
-    AppliedReport, ChangeCost, ClaimStep, Host, HostSpec, HostStatus, InFlightHost, NodeConfig, NodeConfigSpec,
-    NodeConfigStatus, NodeRef, Rollout, RolloutPhase, RolloutSpec, RolloutStatus, RunOutcome, RunRecord, StageStep,
-    StopAction,
+    AppliedReport, ChangeCost, ClaimStep, Host, HostSpec, HostStatus, InFlightHost, LoadBalancerStep, NodeConfig,
+    NodeConfigSpec, NodeConfigStatus, NodeRef, Rollout, RolloutPhase, RolloutSpec, RolloutStatus, RunOutcome,
+    RunRecord, StageStep, StopAction,
 };
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -17,7 +17,10 @@ use serde_json::json;
 use super::super::{
     decide::{Decision, decide},
     request::{NodeChange, Request},
-    snapshot::{BudgetView, GateEvidence, NodeView, PodKeeper, PodKey, PodView, Snapshot},
+    snapshot::{
+        BudgetView, GateEvidence, LoadBalancerAction, LoadBalancerAnswer, LoadBalancerCall, NodeView, PodKeeper,
+        PodKey, PodView, Snapshot,
+    },
 };
 use crate::metadata::{name, uid};
 
@@ -55,6 +58,12 @@ pub(super) struct World {
     pub(super) budgets: BTreeMap<&'static str, i32>,
     /// What the change costs each machine, where that is known.
     pub(super) costs: BTreeMap<String, ChangeCost>,
+    /// The servers that a load balancer outside the cluster sends nothing to, by its name and the server's.
+    pub(super) out: BTreeSet<(String, String)>,
+    /// What it answers instead of doing what it is asked.
+    pub(super) answer: Option<LoadBalancerAnswer>,
+    /// What it answered since there was last nothing to do.
+    pub(super) answers: BTreeMap<LoadBalancerCall, LoadBalancerAnswer>,
     /// The evictions that were refused since there was last nothing to do.
     pub(super) refused: BTreeMap<PodKey, String>,
     /// The volumes that are attached, by Node.
@@ -119,6 +128,9 @@ impl World {
             pods: vec![],
             budgets: BTreeMap::new(),
             costs: BTreeMap::new(),
+            out: BTreeSet::new(),
+            answer: None,
+            answers: BTreeMap::new(),
             refused: BTreeMap::new(),
             attached: BTreeMap::new(),
             deleted: vec![],
@@ -180,6 +192,7 @@ impl World {
             own_node: self.own_node.clone(),
             costs: self.costs.clone(),
             volumes: self.nodes.keys().map(|node| (node.clone(), self.volumes(node))).collect(),
+            load_balancers: self.answers.clone(),
             hosts: self.hosts.clone(),
             nodes: self.nodes.clone(),
             pods,
@@ -192,6 +205,34 @@ impl World {
     fn budget(&self, name: &str) -> Option<BudgetView> {
         let allowed = *self.budgets.get(name)?;
         Some(BudgetView { name: name.into(), allowed, needs: 2, has: 2 + allowed, unhealthy_may_go: false })
+    }
+
+    fn tell_load_balancer(&mut self, call: &LoadBalancerCall, step: &LoadBalancerStep) -> LoadBalancerAnswer {
+        let server = match (&step.haproxy, &step.http) {
+            (Some(haproxy), _) => haproxy.resolved_server().to_owned(),
+            (None, Some(http)) => http.leave.url.rsplit('/').next().unwrap_or_default().to_owned(),
+            (None, None) => String::new(),
+        };
+        let place = (step.name.clone(), server);
+        let failed = matches!(self.answer, Some(LoadBalancerAnswer::Failed(_)));
+        let answer = self.answer.clone();
+        match call.action {
+            LoadBalancerAction::Look if self.out.contains(&place) => LoadBalancerAnswer::Out,
+            LoadBalancerAction::Look => LoadBalancerAnswer::Done,
+            _ if failed => answer.unwrap_or(LoadBalancerAnswer::Done),
+            LoadBalancerAction::Leave => {
+                let recorded = self.hosts.iter().filter_map(|host| host.status.as_ref()?.claim.as_ref());
+                let ours = recorded.filter(|claim| claim.token == call.token);
+                let is_recorded = ours.flat_map(|claim| &claim.left_load_balancers).any(|left| left.step == *step);
+                assert!(is_recorded || !self.strict, "told before it is recorded");
+                self.out.insert(place);
+                answer.unwrap_or(LoadBalancerAnswer::Done)
+            }
+            LoadBalancerAction::Return => {
+                self.out.remove(&place);
+                LoadBalancerAnswer::Done
+            }
+        }
     }
 
     fn volumes(&self, node: &str) -> Vec<String> {
@@ -281,6 +322,11 @@ impl World {
                     }
                 }
             }
+            Request::TellLoadBalancer { call, step } => {
+                let answer = self.tell_load_balancer(&call, &step);
+                seen.load_balancers.insert(call.clone(), answer.clone());
+                self.answers.insert(call, answer);
+            }
             Request::DeletePod(key) => {
                 self.deleted.push(key.name.clone());
                 self.pods.retain(|pod| pod.view.key != key);
@@ -329,6 +375,7 @@ impl World {
         let Decision { request, look_again } = decide(&snapshot, self.now);
         let Some(request) = request else {
             self.refused.clear();
+            self.answers.clear();
             return Some(look_again);
         };
         self.carry_out(index, request, &mut snapshot);
