@@ -20,8 +20,9 @@ pub struct Strategy {
     /// but at least 1. Left out: 1.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub max_parallel: Option<Limit>,
-    /// How many machines may be out of service: those under way, and those that are so for another reason (their node is
-    /// NotReady, or an administrator cordoned it). A number, or a percentage of the machines it is for, rounded down but
+    /// How many machines may be out of service: those under way, and those that are so for another reason: their node is
+    /// NotReady, gone or cordoned by an administrator, another Rollout holds them, a Rollout failed on them, or their agent
+    /// does not converge. A run of which so many machines failed that no further one may be begun is stopped. A number, or a percentage of the machines it is for, rounded down but
     /// at least 1. No further machine is begun when that would exceed it. Left out: 1.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub max_unavailable: Option<Limit>,

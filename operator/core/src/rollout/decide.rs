@@ -134,7 +134,15 @@ fn advance(
         return Advance::Request(stop(snapshot, status, format!("{failed} failed and {may} may"), now));
     }
     match stage::next(snapshot, goal, members, now) {
-        stage::Next::Hosts(batch) => admit(admission::next(snapshot, goal, members, batch, now)),
+        stage::Next::Hosts(batch) => match admission::next(snapshot, goal, members, batch, now) {
+            admission::Next::Hold(Hold::MaxUnavailable { unavailable, may })
+                if status.in_flight.is_empty() && unavailable.len() < may + failed =>
+            {
+                let why = format!("{failed} failed and count as out of service, of which there may be {may}");
+                Advance::Request(stop(snapshot, status, why, now))
+            }
+            next => admit(next),
+        },
         stage::Next::Record(stage) => Advance::Request(write(RolloutStatus { stage: Some(stage), ..status.clone() })),
         stage::Next::Request(request) => Advance::Request(request),
         stage::Next::Wait(waiting, time) => Advance::Hold(Hold::Stage(waiting), time),
@@ -164,6 +172,9 @@ fn withdrawal(snapshot: &Snapshot, status: &RolloutStatus, entry: &InFlightHost)
     if let Some(stopped) = run.stopped.as_ref().filter(|stopped| stopped.action != StopAction::Pause) {
         // A rollback's own machines go back to another revision than the run's.
         return (entry.revision == run.revision).then(|| stopped.reason.clone());
+    }
+    if entry_host(snapshot, entry).is_some_and(|host| population::is_skipped(&snapshot.rollout, host)) {
+        return Some("somebody leaves it out".to_owned());
     }
     let newest = match target_revision(snapshot) {
         Ok(newest) => newest,
