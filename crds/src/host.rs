@@ -249,7 +249,9 @@ fn first_attempt() -> i32 {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct LeftLoadBalancer {
-    /// The step, filled in for the machine: what was done is undone in the same way, whatever the Rollout says by then.
+    /// The step as the Rollout has it, filled in for the machine: what was done is undone in the same way, whatever the
+    /// Rollout says by then.
+    #[schemars(schema_with = "step_schema")]
     pub step: LoadBalancerStep,
     /// It sent nothing to the machine already, so it is neither told to leave it out nor that it is back.
     #[serde(skip_serializing_if = "is_zero", default)]
@@ -257,6 +259,11 @@ pub struct LeftLoadBalancer {
     /// When it had done what was asked. Absent: it is being told.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub left_at: Option<Time>,
+}
+
+/// An object whose fields are a Rollout's. Their rules are checked there; here they would cost more than a CRD may.
+fn step_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "object", "x-kubernetes-preserve-unknown-fields": true})
 }
 
 /// What a change costs those who use a machine.

@@ -13,6 +13,7 @@
 mod access;
 mod configs;
 mod crashes;
+mod disruption;
 mod engine;
 mod main_job;
 mod people;
