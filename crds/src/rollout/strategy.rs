@@ -46,7 +46,8 @@ pub struct Strategy {
     pub apply_timeout_seconds: Option<i32>,
 }
 
-/// A portion of the machines: so many, these, or those with these labels. A batch is done when all its machines are, has
+/// A portion of the machines: so many, these, or those with these labels; machines that an earlier run broke are in the
+/// first one that has room, whatever it says. A batch is done when all its machines are, has
 /// soaked, and its gates passed.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]

@@ -5,19 +5,25 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     hash::{DefaultHasher, Hash, Hasher},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
 use drover_catalog::SensitiveBytes;
 use drover_core::{
     revision::{Content, Stored},
-    rollout::{Question, Snapshot, answer, questions},
+    rollout::{Question, Snapshot, admitted, answer, waiting},
 };
 use drover_crds::{Assignment, ChangeCost, Host};
 use k8s_openapi::api::{apps::v1::ControllerRevision, core::v1::Secret};
-use kube::{Api, ResourceExt as _};
+use kube::{Api, ResourceExt as _, api::ListParams};
 
-use super::gather::Error;
+use super::gather::{Error, list};
 use crate::context::Context;
+
+/// How many Hosts are read one by one rather than all of them.
+const FEW: usize = 8;
+/// How often machines that wait are asked about while others are under way.
+const EVERY: Duration = Duration::from_secs(1);
 
 /// Answers that are remembered, and the revisions that they were worked out from.
 #[derive(Default)]
@@ -41,26 +47,56 @@ struct Known {
 }
 
 impl Costs {
-    /// What the snapshot's decision may look at, by the Host's name; absent where it can not be told.
-    pub(super) async fn answer(
+    /// Puts into the snapshot what its decision may look at: for machines that are to be held always, for those that wait
+    /// every now and then.
+    pub(super) async fn put_into(
+        &self,
+        context: &Context,
+        snapshot: &mut Snapshot,
+        weighed: &mut Option<Instant>,
+    ) -> Result<(), Error> {
+        let questions = admitted(snapshot);
+        questions.iter().for_each(|question| drop(snapshot.costs.remove(&question.host)));
+        let costs = self.answer(context, snapshot, questions).await?;
+        snapshot.costs.extend(costs);
+        if weighed.is_none_or(|weighed| weighed.elapsed() >= EVERY) {
+            self.forget_others(&snapshot.rollout.uid().unwrap_or_default(), snapshot);
+            let costs = self.answer(context, snapshot, waiting(snapshot)).await?;
+            snapshot.costs.extend(costs);
+            *weighed = Some(Instant::now());
+        }
+        Ok(())
+    }
+
+    /// What it costs these, by the Host's name; absent where it can not be told.
+    async fn answer(
         &self,
         context: &Context,
         snapshot: &Snapshot,
+        questions: Vec<Question>,
     ) -> Result<BTreeMap<String, ChangeCost>, Error> {
         let rollout = snapshot.rollout.uid().unwrap_or_default();
-        let hosts: HashMap<String, &Host> = snapshot.hosts.iter().map(|host| (host.name_any(), host)).collect();
-        self.forget_others(&rollout, snapshot);
         let mut costs = BTreeMap::new();
-        let mut open: Vec<(Question, Host, u64)> = vec![];
-        for question in questions(snapshot) {
-            let Some(host) = hosts.get(&question.host) else { continue };
+        let mut unknown = vec![];
+        for question in questions {
+            let Some(host) = snapshot.hosts.get(&question.host) else { continue };
             match self.remembered(&rollout, host, &question, snapshot) {
-                Ok(cost) => costs.extend(cost.map(|cost| (question.host, cost))),
-                Err(inputs) => open.push((question, (*host).clone(), inputs)),
+                Some(cost) => costs.extend(cost.map(|cost| (question.host, cost))),
+                None => unknown.push(question),
             }
         }
-        if open.is_empty() {
+        if unknown.is_empty() {
             return Ok(costs);
+        }
+        let mut open: Vec<(Question, Host, u64)> = vec![];
+        // Those that are remembered of the watch have no facts.
+        let whole = whole(context, &unknown).await?;
+        for question in unknown {
+            let Some(host) = whole.get(&question.host) else { continue };
+            match self.same_inputs(&rollout, host, &question, snapshot) {
+                Ok(cost) => costs.extend(cost.map(|cost| (question.host, cost))),
+                Err(inputs) => open.push((question, host.clone(), inputs)),
+            }
         }
         let contents = self.contents(context, &open).await?;
         let spec = snapshot.rollout.spec.clone();
@@ -86,30 +122,40 @@ impl Costs {
         Ok(costs)
     }
 
-    /// The answer that was worked out before; else a digest of what it depends on.
+    /// The answer that was worked out before, if the Host is the same since.
     fn remembered(
         &self,
         rollout: &str,
         host: &Host,
         question: &Question,
         snapshot: &Snapshot,
+    ) -> Option<Option<ChangeCost>> {
+        let known = lock(&self.known);
+        let known = known.get(&(rollout.to_owned(), host.uid().unwrap_or_default()))?;
+        let same = known.target == question.target
+            && known.reboots == snapshot.rollout.spec.reboots()
+            && known.version.is_some()
+            && known.version == host.resource_version();
+        same.then_some(known.cost)
+    }
+
+    /// The answer that was worked out before, if nothing changed since that it depends on; else a digest of that.
+    fn same_inputs(
+        &self,
+        rollout: &str,
+        host: &Host,
+        question: &Question,
+        snapshot: &Snapshot,
     ) -> Result<Option<ChangeCost>, u64> {
-        let reboots = snapshot.rollout.spec.reboots();
+        let inputs = inputs_of(host);
         let mut known = lock(&self.known);
         let known = known.get_mut(&(rollout.to_owned(), host.uid().unwrap_or_default()));
-        let known = known.filter(|known| known.target == question.target && known.reboots == reboots);
-        let version = host.resource_version();
-        if let Some(known) = known.as_ref().filter(|known| known.version.is_some() && known.version == version) {
-            return Ok(known.cost);
-        }
-        let inputs = inputs_of(host);
-        match known.filter(|known| known.inputs == inputs) {
-            Some(known) => {
-                known.version = version;
-                Ok(known.cost)
-            }
-            None => Err(inputs),
-        }
+        let reboots = snapshot.rollout.spec.reboots();
+        let same =
+            |known: &&mut Known| known.target == question.target && known.reboots == reboots && known.inputs == inputs;
+        let known = known.filter(same).ok_or(inputs)?;
+        known.version = host.resource_version();
+        Ok(known.cost)
     }
 
     /// The revisions that are needed for these, as far as they are there.
@@ -151,6 +197,22 @@ impl Costs {
             .collect();
         lock(&self.contents).retain(|revision, _| targets.contains(revision) || assigned.contains(revision));
     }
+}
+
+/// These Hosts with their facts, by name, as far as they are there.
+async fn whole(context: &Context, questions: &[Question]) -> Result<HashMap<String, Host>, Error> {
+    let api: Api<Host> = Api::namespaced(context.client.clone(), &context.namespace);
+    if questions.len() > FEW {
+        let all = list(&api, "Hosts", ListParams::default()).await?;
+        return Ok(all.into_iter().map(|host| (host.name_any(), host)).collect());
+    }
+    let mut hosts = HashMap::new();
+    for question in questions {
+        let host = api.get_opt(&question.host).await;
+        let host = host.map_err(|error| Error::Host(question.host.clone(), error))?;
+        hosts.extend(host.map(|host| (question.host.clone(), host)));
+    }
+    Ok(hosts)
 }
 
 /// A digest of what an answer about this machine depends on, beside the revisions.
@@ -197,6 +259,7 @@ mod tests {
     use super::*;
     use crate::testing;
 
+    const HOST: &str = "/apis/drover.dev/v1alpha1/namespaces/drover-system/hosts/node-1";
     const REVISIONS: &str = "/apis/apps/v1/namespaces/drover-system/controllerrevisions";
 
     fn revision(name: &str, content: &str) -> Value {
@@ -224,7 +287,7 @@ mod tests {
         let active = json!({"generation": 0, "catalog": "c", "converged": true, "resources": 2, "changed": 0,
             "failed": 0, "revisions": assigned});
         host.status = serde_json::from_value(json!({"assigned": assigned, "facts": {}, "active": active})).unwrap();
-        Snapshot { rollout, node_config: Some(config), hosts: vec![host], ..super::super::tests::snapshot() }
+        Snapshot { rollout, node_config: Some(config), hosts: vec![host].into(), ..super::super::tests::snapshot() }
     }
 
     #[tokio::test]
@@ -232,22 +295,30 @@ mod tests {
         let (context, mut server) = testing::context(true);
         let (costs, mut snapshot) = (Costs::default(), snapshot());
         let (one, two) = (format!("{REVISIONS}/base-1"), format!("{REVISIONS}/base-2"));
-        let there = [(one.as_str(), revision("base-1", "a")), (two.as_str(), revision("base-2", "b"))];
+        let mut host = snapshot.hosts.get("node-1").unwrap().clone();
+        let known = |host: &Host| (HOST, serde_json::to_value(host).unwrap());
+        let (one, two) = ((one.as_str(), revision("base-1", "a")), (two.as_str(), revision("base-2", "b")));
         let restart = BTreeMap::from([("node-1".to_owned(), ChangeCost::Restart)]);
         // A revision that can not be read yet leaves it open, and is asked for again.
-        let (told, _) = server.serve(&there[..1], costs.answer(&context, &snapshot)).await;
+        let (told, _) =
+            server.serve(&[known(&host), one.clone()], costs.answer(&context, &snapshot, waiting(&snapshot))).await;
         assert_eq!(told.unwrap(), BTreeMap::new());
-        let (told, _) = server.serve(&there, costs.answer(&context, &snapshot)).await;
+        let (told, _) =
+            server.serve(&[known(&host), one, two], costs.answer(&context, &snapshot, waiting(&snapshot))).await;
         assert_eq!(told.unwrap(), restart);
-        // Nothing is read again, also where the Host was written for another reason: this would never be answered.
-        let told = async |snapshot: &Snapshot| costs.answer(&context, snapshot).await.unwrap();
-        assert_eq!(told(&snapshot).await, restart);
-        snapshot.hosts[0].metadata.resource_version = Some("8".into());
-        assert_eq!(told(&snapshot).await, restart);
+        // Nothing is read again: this would never be answered.
+        assert_eq!(costs.answer(&context, &snapshot, waiting(&snapshot)).await.unwrap(), restart);
+        // Where the Host was written for another reason, no revision is.
+        host.metadata.resource_version = Some("8".into());
+        snapshot.hosts.put(Arc::new(host.clone()));
+        let (told, _) = server.serve(&[known(&host)], costs.answer(&context, &snapshot, waiting(&snapshot))).await;
+        assert_eq!(told.unwrap(), restart);
         // The machine has not what was assigned to it any more; the revisions are known.
-        snapshot.hosts[0].metadata.resource_version = Some("9".into());
-        snapshot.hosts[0].status.as_mut().unwrap().assigned[0].revision = "base-2".into();
-        snapshot.hosts[0].status.as_mut().unwrap().active.as_mut().unwrap().revisions = vec![];
-        assert_eq!(told(&snapshot).await, BTreeMap::from([("node-1".to_owned(), ChangeCost::NoOp)]));
+        host.metadata.resource_version = Some("9".into());
+        host.status.as_mut().unwrap().assigned[0].revision = "base-2".into();
+        host.status.as_mut().unwrap().active.as_mut().unwrap().revisions = vec![];
+        snapshot.hosts.put(Arc::new(host.clone()));
+        let (told, _) = server.serve(&[known(&host)], costs.answer(&context, &snapshot, waiting(&snapshot))).await;
+        assert_eq!(told.unwrap(), BTreeMap::from([("node-1".to_owned(), ChangeCost::NoOp)]));
     }
 }

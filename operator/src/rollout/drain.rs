@@ -1,7 +1,10 @@
 //! Reads what a drain looks at: the pods of a node, who keeps them, the budgets that protect them, and the volumes that are
 //! still attached. Nothing is decided here.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Mutex, PoisonError},
+};
 
 use drover_core::{
     rollout::{BudgetView, PodKeeper, PodKey, PodView},
@@ -18,111 +21,46 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::OwnerReference,
 };
 use kube::{Api, Resource, ResourceExt, api::ListParams};
-use serde::de::DeserializeOwned;
 
 use super::gather::{Error, list};
 use crate::context::Context;
 
-/// What was read of the nodes that are being drained. What all of them share is read once.
+/// What the drains of a Rollout have in common, read once for all of them.
 pub(super) struct Drains<'a> {
     context: &'a Context,
-    spec: &'a RolloutSpec,
-    /// The pods of each Node, by Node.
-    pub(super) pods: BTreeMap<String, Vec<PodView>>,
-    /// The volumes that are still attached to each Node and that no pod on it uses, by Node.
-    pub(super) volumes: BTreeMap<String, Vec<String>>,
-    budgets: Option<Vec<PodDisruptionBudget>>,
-    namespaces: Option<BTreeMap<String, BTreeMap<String, String>>>,
-    attachments: Option<Vec<VolumeAttachment>>,
+    budgets: Vec<PodDisruptionBudget>,
+    /// The labels of Namespaces, where a rule asks for them.
+    namespaces: BTreeMap<String, BTreeMap<String, String>>,
     /// Whether a DaemonSet is there, by namespace, name and UID.
-    daemon_sets: BTreeMap<(String, String, String), bool>,
+    daemon_sets: Mutex<BTreeMap<(String, String, String), bool>>,
 }
 
 impl<'a> Drains<'a> {
-    pub(super) fn of(context: &'a Context, spec: &'a RolloutSpec) -> Self {
-        Self {
-            context,
-            spec,
-            pods: BTreeMap::new(),
-            volumes: BTreeMap::new(),
-            budgets: None,
-            namespaces: None,
-            attachments: None,
-            daemon_sets: BTreeMap::new(),
-        }
-    }
-
-    /// Looks at the pods of a Node, where Nodes are drained.
-    pub(super) async fn look_at_pods(&mut self, node: &str) -> Result<(), Error> {
-        let Some(drain) = self.spec.drain() else { return Ok(()) };
-        if drain.pod_rules.iter().any(|rule| rule.namespace_selector.is_some()) && self.namespaces.is_none() {
-            let found = list(&self.all::<Namespace>(), "Namespaces", ListParams::default()).await?;
+    pub(super) async fn read(context: &'a Context, spec: &RolloutSpec) -> Result<Self, Error> {
+        let rules = spec.drain().map_or(&[][..], |drain| &drain.pod_rules);
+        let mut namespaces = BTreeMap::new();
+        if rules.iter().any(|rule| rule.namespace_selector.is_some()) {
+            let found = list(&all::<Namespace>(context), "Namespaces", ListParams::default()).await?;
             let labels = |found: &Namespace| (found.name_any(), found.labels().clone());
-            self.namespaces = Some(found.iter().map(labels).collect());
+            namespaces = found.iter().map(labels).collect();
         }
-        if self.budgets.is_none() {
-            let budgets = self.all::<PodDisruptionBudget>();
-            self.budgets = Some(list(&budgets, "PodDisruptionBudgets", ListParams::default()).await?);
-        }
+        let budgets = list(&all(context), "PodDisruptionBudgets", ListParams::default()).await?;
+        Ok(Self { context, budgets, namespaces, daemon_sets: Mutex::default() })
+    }
+
+    /// The pods of a Node.
+    pub(super) async fn pods(&self, node: String) -> Result<(String, Vec<PodView>), Error> {
         let mut views = vec![];
-        for pod in self.pods_of(node).await? {
+        for pod in pods_of(self.context, &node).await? {
             let keeper = self.keeper(&pod).await?;
-            let namespace = pod.namespace().unwrap_or_default();
-            let namespace_labels = self.namespaces.as_ref().and_then(|all| all.get(&namespace)).cloned();
-            views.push(PodView {
-                namespace_labels: namespace_labels.unwrap_or_default(),
-                ..pod_view(&pod, keeper, self.budgets.as_deref().unwrap_or_default())
-            });
+            let namespace_labels = self.namespaces.get(&pod.namespace().unwrap_or_default()).cloned();
+            let namespace_labels = namespace_labels.unwrap_or_default();
+            views.push(PodView { namespace_labels, ..pod_view(&pod, keeper, &self.budgets) });
         }
-        self.pods.insert(node.to_owned(), views);
-        Ok(())
+        Ok((node, views))
     }
 
-    /// Looks at the volumes that are attached to a drained Node. Those of pods that stay on it stay attached.
-    pub(super) async fn look_at_volumes(&mut self, node: &str) -> Result<(), Error> {
-        if self.attachments.is_none() {
-            let attachments = self.all::<VolumeAttachment>();
-            self.attachments = Some(list(&attachments, "VolumeAttachments", ListParams::default()).await?);
-        }
-        let on_node = |found: &&VolumeAttachment| found.spec.node_name == node;
-        let volume = |found: &VolumeAttachment| found.spec.source.persistent_volume_name.clone();
-        let attached = self.attachments.iter().flatten().filter(on_node);
-        let mut attached: BTreeSet<String> =
-            attached.map(|found| volume(found).unwrap_or_else(|| found.name_any())).collect();
-        if !attached.is_empty() {
-            for used in self.volumes_of(&self.pods_of(node).await?).await? {
-                attached.remove(&used);
-            }
-        }
-        self.volumes.insert(node.to_owned(), attached.into_iter().collect());
-        Ok(())
-    }
-
-    fn all<K: Resource<DynamicType = ()> + DeserializeOwned>(&self) -> Api<K> {
-        Api::all(self.context.client.clone())
-    }
-
-    async fn pods_of(&self, node: &str) -> Result<Vec<Pod>, Error> {
-        list(&self.all(), "Pods", ListParams::default().fields(&format!("spec.nodeName={node}"))).await
-    }
-
-    /// The volumes that these pods use, as far as they have not finished.
-    async fn volumes_of(&self, pods: &[Pod]) -> Result<BTreeSet<String>, Error> {
-        let mut used = BTreeSet::new();
-        for pod in pods.iter().filter(|pod| !is_finished(pod)) {
-            let namespace = pod.namespace().unwrap_or_default();
-            for claim in claims(pod) {
-                let claims: Api<PersistentVolumeClaim> = Api::namespaced(self.context.client.clone(), &namespace);
-                let found = claims.get_opt(&claim).await;
-                let found = found
-                    .map_err(|error| Error::Read("PersistentVolumeClaim", format!("{namespace}/{claim}"), error))?;
-                used.extend(found.and_then(|found| found.spec?.volume_name));
-            }
-        }
-        Ok(used)
-    }
-
-    async fn keeper(&mut self, pod: &Pod) -> Result<PodKeeper, Error> {
+    async fn keeper(&self, pod: &Pod) -> Result<PodKeeper, Error> {
         if pod.annotations().contains_key(keys::MIRROR_POD_ANNOTATION) {
             return Ok(PodKeeper::Kubelet);
         }
@@ -136,18 +74,63 @@ impl<'a> Drains<'a> {
         }
     }
 
-    async fn has_daemon_set(&mut self, namespace: &str, owner: &OwnerReference) -> Result<bool, Error> {
+    async fn has_daemon_set(&self, namespace: &str, owner: &OwnerReference) -> Result<bool, Error> {
+        let known = || self.daemon_sets.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (namespace.to_owned(), owner.name.clone(), owner.uid.clone());
-        if let Some(known) = self.daemon_sets.get(&key) {
-            return Ok(*known);
+        let remembered = known().get(&key).copied();
+        if let Some(is_there) = remembered {
+            return Ok(is_there);
         }
         let sets: Api<DaemonSet> = Api::namespaced(self.context.client.clone(), namespace);
         let found = sets.get_metadata_opt(&owner.name).await;
         let found = found.map_err(|error| Error::Read("DaemonSet", format!("{namespace}/{}", owner.name), error))?;
         let is_there = found.is_some_and(|set| set.metadata.uid.as_ref() == Some(&owner.uid));
-        self.daemon_sets.insert(key, is_there);
+        known().insert(key, is_there);
         Ok(is_there)
     }
+}
+
+/// The volumes that are attached to each of these Nodes, without those of pods that stay on it: they stay attached.
+pub(super) async fn volumes(context: &Context, nodes: &[String]) -> Result<BTreeMap<String, Vec<String>>, Error> {
+    let attachments: Vec<VolumeAttachment> = list(&all(context), "VolumeAttachments", ListParams::default()).await?;
+    let mut volumes = BTreeMap::new();
+    for node in nodes {
+        let volume = |found: &VolumeAttachment| found.spec.source.persistent_volume_name.clone();
+        let on_node = attachments.iter().filter(|found| found.spec.node_name == *node);
+        let mut attached: BTreeSet<String> =
+            on_node.map(|found| volume(found).unwrap_or_else(|| found.name_any())).collect();
+        if !attached.is_empty() {
+            for used in volumes_of(context, &pods_of(context, node).await?).await? {
+                attached.remove(&used);
+            }
+        }
+        volumes.insert(node.clone(), attached.into_iter().collect());
+    }
+    Ok(volumes)
+}
+
+fn all<K: Resource<DynamicType = ()>>(context: &Context) -> Api<K> {
+    Api::all(context.client.clone())
+}
+
+async fn pods_of(context: &Context, node: &str) -> Result<Vec<Pod>, Error> {
+    list(&all(context), "Pods", ListParams::default().fields(&format!("spec.nodeName={node}"))).await
+}
+
+/// The volumes that these pods use, as far as they have not finished.
+async fn volumes_of(context: &Context, pods: &[Pod]) -> Result<BTreeSet<String>, Error> {
+    let mut used = BTreeSet::new();
+    for pod in pods.iter().filter(|pod| !is_finished(pod)) {
+        let namespace = pod.namespace().unwrap_or_default();
+        for claim in claims(pod) {
+            let claims: Api<PersistentVolumeClaim> = Api::namespaced(context.client.clone(), &namespace);
+            let found = claims.get_opt(&claim).await;
+            let found =
+                found.map_err(|error| Error::Read("PersistentVolumeClaim", format!("{namespace}/{claim}"), error))?;
+            used.extend(found.and_then(|found| found.spec?.volume_name));
+        }
+    }
+    Ok(used)
 }
 
 fn is_finished(pod: &Pod) -> bool {

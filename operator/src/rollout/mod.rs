@@ -9,12 +9,15 @@ mod load_balancer;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use drover_core::rollout::{Request, decide};
-use drover_crds::{Host, NodeConfig, Rollout, RolloutPhase, RolloutStatus};
+use drover_crds::{NodeConfig, Rollout, RolloutPhase, RolloutStatus};
 use futures::FutureExt as _;
-use k8s_openapi::api::core::v1::Node;
 use kube::{
     Api, Resource as _, ResourceExt as _,
     runtime::{
@@ -42,8 +45,12 @@ pub(crate) enum Error {
     NoRest(usize),
 }
 
-/// The most requests in one go: a guard against a decision that never comes to rest.
-const MOST_REQUESTS: usize = 10_000;
+/// The most requests in one go, and how many more for each machine: a guard against a decision that never comes to rest.
+const MOST_REQUESTS: usize = 1_000;
+const MOST_PER_HOST: usize = 30;
+
+/// For how long changes of machines are gathered before they are looked at.
+const TOGETHER: Duration = Duration::from_millis(100);
 
 /// Shared by all Rollouts.
 struct Shared {
@@ -51,6 +58,7 @@ struct Shared {
     gates: gates::Gates,
     costs: cost::Costs,
     load_balancers: load_balancer::LoadBalancers,
+    memories: Mutex<HashMap<String, gather::Memory>>,
 }
 
 /// Runs until the token is cancelled.
@@ -63,15 +71,13 @@ pub(crate) async fn control(context: Context, stop: CancellationToken) {
             return;
         }
     };
+    // Debouncing begins anew with each event, so it is shorter than the steps in which machines are told of.
     let controller = Controller::new(Api::<Rollout>::namespaced(client.clone(), &namespace), objects::watching())
-        .with_config(controller::Config::default().debounce(Duration::from_millis(100)).concurrency(8));
-    let (by_host, by_config, by_node) = (controller.store(), controller.store(), controller.store());
+        .with_config(controller::Config::default().debounce(TOGETHER / 4).concurrency(8));
+    let by_config = controller.store();
     let stream = controller
-        .watches(Api::<Host>::namespaced(client.clone(), &namespace), objects::watching(), move |_| all(&by_host))
-        .watches(Api::<NodeConfig>::namespaced(client.clone(), &namespace), objects::watching(), move |_| {
-            all(&by_config)
-        })
-        .watches(Api::<Node>::all(client), objects::watching(), move |_| all(&by_node))
+        .watches(Api::<NodeConfig>::namespaced(client, &namespace), objects::watching(), move |_| all(&by_config))
+        .reconcile_all_on(context.fleet.changes_each(TOGETHER))
         .graceful_shutdown_on(stop.cancelled_owned())
         .run(
             |rollout, shared| reconcile(rollout, shared).boxed(),
@@ -83,6 +89,7 @@ pub(crate) async fn control(context: Context, stop: CancellationToken) {
                 gates,
                 costs: cost::Costs::default(),
                 load_balancers: load_balancer::LoadBalancers::default(),
+                memories: Mutex::default(),
             }),
         );
     objects::drain("rollout", stream).await;
@@ -95,36 +102,78 @@ fn all(rollouts: &Store<Rollout>) -> Vec<ObjectRef<Rollout>> {
 
 #[tracing::instrument(skip_all, fields(rollout = %rollout.name_any()))]
 async fn reconcile(rollout: Arc<Rollout>, shared: Arc<Shared>) -> Result<Action, Error> {
-    let Shared { context, gates, costs, load_balancers } = &*shared;
-    let mut refused = BTreeMap::new();
-    for _ in 0..MOST_REQUESTS {
-        if !context.leadership.is_held() {
-            return Ok(Action::await_change());
+    let uid = rollout.uid().unwrap_or_default();
+    let memories = || shared.memories.lock().unwrap_or_else(PoisonError::into_inner);
+    // One reconciliation of a Rollout at a time has its memory.
+    let mut memory = memories().remove(&uid).unwrap_or_default();
+    let next = go_on(&shared, &mut memory, &rollout.name_any()).await;
+    if !matches!(next, Ok(None)) {
+        memories().insert(uid, memory);
+    }
+    Ok(next?.unwrap_or_else(Action::await_change))
+}
+
+/// One request after the other, until there is nothing to do but wait; `None` when there is no Rollout to be waited for.
+async fn go_on(shared: &Shared, memory: &mut gather::Memory, name: &str) -> Result<Option<Action>, Error> {
+    let Shared { context, gates, costs, load_balancers, .. } = shared;
+    if !context.leadership.is_held() {
+        return Ok(None);
+    }
+    let Some(mut view) = gather::View::of(context, gates, memory, name).await? else { return Ok(None) };
+    let mut weighed = None;
+    let most = MOST_REQUESTS + MOST_PER_HOST * view.snapshot.hosts.iter().count();
+    for _ in 0..most {
+        if !context.leadership.is_held() || !view.refresh().await? {
+            return Ok(None);
         }
-        let Some(mut snapshot) = gather::snapshot(context, gates, &rollout.name_any()).await? else {
-            return Ok(Action::await_change());
-        };
-        snapshot.costs = costs.answer(context, &snapshot).await?;
-        snapshot.load_balancers = load_balancers.answers();
-        snapshot.refused_evictions.clone_from(&refused);
-        let decision = decide(&snapshot, now());
+        costs.put_into(context, &mut view.snapshot, &mut weighed).await?;
+        view.snapshot.load_balancers = load_balancers.answers();
+        let decision = decide(&view.snapshot, now());
         let Some(request) = decision.request else {
-            context.backoff.reset(&format!("rollout/{}", rollout.name_any()));
-            return Ok(Action::requeue(decision.look_again));
+            context.backoff.reset(&format!("rollout/{name}"));
+            return Ok(Some(Action::requeue(decision.look_again)));
         };
-        if let Request::TellLoadBalancer { call, step } = request {
-            load_balancers.tell(context, call, &step).await;
+        if view.must_be_fresh(&request) {
+            if let Some(left) = view.reads_after() {
+                return Ok(Some(Action::requeue(left)));
+            }
+            if !view.read().await? {
+                return Ok(None);
+            }
             continue;
         }
-        match carry_out::carry_out(context, &snapshot, request).await? {
-            carry_out::Outcome::Done(written) => announce(context, &snapshot.rollout, written.as_deref()).await,
-            carry_out::Outcome::Refused(pod, why) => {
-                refused.insert(pod, why);
+        if let Request::TellLoadBalancer { call, step } = request {
+            if view.is_still_held(&call.token).await? {
+                load_balancers.tell(context, call, &step).await;
             }
-            carry_out::Outcome::Conflict => tracing::debug!("The world changed meanwhile; deciding anew"),
+            continue;
+        }
+        if let Request::Evict(pod) | Request::DeletePod(pod) = &request
+            && !view.is_still_drained(pod).await?
+        {
+            continue;
+        }
+        let about = gather::About::of(&request);
+        match carry_out::carry_out(context, &view.snapshot, request).await? {
+            carry_out::Outcome::Done(written) => {
+                if let Some(written) = &written {
+                    announce(context, &view.snapshot.rollout, Some(written)).await;
+                    view.memory.reported = Some(now());
+                }
+                view.wrote(&about, written.map(|written| *written));
+            }
+            carry_out::Outcome::Refused(pod, why) => {
+                view.snapshot.refused_evictions.insert(pod, why);
+            }
+            carry_out::Outcome::Conflict => {
+                tracing::debug!(?about, "The world changed meanwhile; deciding anew");
+                if !view.read_again(&about).await? {
+                    return Ok(None);
+                }
+            }
         }
     }
-    Err(Error::NoRest(MOST_REQUESTS))
+    Err(Error::NoRest(most))
 }
 
 /// Publishes an event when the phase changed or another machine failed. An event that can not be published is no reason

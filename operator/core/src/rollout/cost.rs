@@ -3,6 +3,8 @@
 //! To tell it takes two catalogs of the machine, so it is asked for where a decision looks at it, and nowhere else: the
 //! operator answers before it decides, and remembers the answers.
 
+use std::collections::BTreeSet;
+
 use drover_catalog::{Catalog, Disruption, RevisionRef};
 use drover_crds::{Assignment, ChangeCost, Host, RolloutSpec};
 
@@ -28,33 +30,42 @@ pub struct Question {
     pub target: Assignment,
 }
 
-/// The machines whose cost a decision may look at: those that are admitted and not held yet, which get what the ledger
-/// says, and those that wait for their turn.
-pub fn questions(snapshot: &Snapshot) -> Vec<Question> {
+/// The machines that are admitted and not held yet, which get what the ledger says: what it costs is recorded with the hold.
+pub fn admitted(snapshot: &Snapshot) -> Vec<Question> {
     let rollout = &snapshot.rollout;
-    let node_config = &rollout.spec.node_config_ref.name;
     let ledger = rollout.status.as_ref().map_or(&[][..], |status| &status.in_flight);
-    let is_held = |host: &Host| host.status.as_ref().is_some_and(|status| status.claim.is_some());
-    let question = |host: &str, revision: &str| Question {
-        host: host.to_owned(),
-        target: Assignment { node_config: node_config.clone(), revision: revision.to_owned() },
-    };
-    let admitted = ledger.iter().filter(|entry| entry_host(snapshot, entry).is_some_and(|host| !is_held(host)));
-    let mut questions: Vec<Question> = admitted.map(|entry| question(&entry.host, &entry.revision)).collect();
+    let open = ledger.iter().filter(|entry| entry_host(snapshot, entry).is_some_and(|host| !is_held(host)));
+    open.map(|entry| question(snapshot, &entry.host, &entry.revision)).collect()
+}
+
+/// The machines that wait for their turn: what it costs them may decide on their order, and is shown before anything moves.
+pub fn waiting(snapshot: &Snapshot) -> Vec<Question> {
+    let rollout = &snapshot.rollout;
     let (Ok(revision), Some(config)) = (decide::target_revision(snapshot), &snapshot.node_config) else {
-        return questions;
+        return vec![];
     };
-    let target = Assignment { node_config: node_config.clone(), revision };
+    let target = question(snapshot, "", &revision).target;
+    let ledger = rollout.status.as_ref().map_or(&[][..], |status| &status.in_flight);
+    let ledger: BTreeSet<&str> = ledger.iter().map(|entry| entry.host.as_str()).collect();
     let waits = |host: &&Host| {
         let labels = host.metadata.labels.as_ref();
         selector::matches(config.spec.host_selector.as_ref(), labels)
             && selector::matches(rollout.spec.host_selector.as_ref(), labels)
             && !is_held(host)
             && !population::is_active(host, &target)
-            && ledger.iter().all(|entry| entry.host != name(&host.metadata))
+            && !ledger.contains(name(&host.metadata))
     };
-    questions.extend(snapshot.hosts.iter().filter(waits).map(|host| question(name(&host.metadata), &target.revision)));
-    questions
+    let waiting = snapshot.hosts.iter().filter(waits);
+    waiting.map(|host| Question { host: name(&host.metadata).to_owned(), target: target.clone() }).collect()
+}
+
+fn question(snapshot: &Snapshot, host: &str, revision: &str) -> Question {
+    let node_config = snapshot.rollout.spec.node_config_ref.name.clone();
+    Question { host: host.to_owned(), target: Assignment { node_config, revision: revision.to_owned() } }
+}
+
+fn is_held(host: &Host) -> bool {
+    host.status.as_ref().is_some_and(|status| status.claim.is_some())
 }
 
 /// What it costs the machine to get the revision; `None` when that can not be told. `kept` finds the content of a revision.

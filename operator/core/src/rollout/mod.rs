@@ -37,10 +37,10 @@ mod steps;
 #[cfg(test)]
 mod simulation;
 
-pub use cost::{Question, answer, questions};
+pub use cost::{Question, admitted, answer, waiting};
 pub use decide::{Decision, decide};
 pub use request::{NodeChange, Request};
 pub use snapshot::{
-    BudgetView, GateEvidence, LoadBalancerAction, LoadBalancerAnswer, LoadBalancerCall, NodeView, PodKeeper, PodKey,
-    PodView, Snapshot,
+    BudgetView, GateEvidence, Hosts, LoadBalancerAction, LoadBalancerAnswer, LoadBalancerCall, NodeView, PodKeeper,
+    PodKey, PodView, Snapshot,
 };

@@ -1,6 +1,6 @@
 //! Which machines a Rollout is for, where each of them stands, and in which order they come.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use drover_crds::{
     Assignment, ClaimStep, Host, InFlightHost, RiskOrder, Rollout, RunOutcome, RunRecord, keys::SKIP_ANNOTATION,
@@ -245,32 +245,33 @@ pub(super) fn batches(rollout: &Rollout, members: &[Member<'_>], at_hand: usize)
         .collect();
     let written = rollout.spec.batches();
     let mut batch = at_hand.max(last_touched);
-    while !left.is_empty() {
-        let taken: Vec<usize> = match written.get(batch) {
-            Some(definition) => {
-                let there = batches.get(&batch).map_or(0, Vec::len);
-                let room = definition.size.map_or(usize::MAX, |size| size.of(members.len())).saturating_sub(there);
-                let is_for = |index: &usize| is_for(definition, members[*index].host);
-                left.iter().copied().filter(is_for).take(room).collect()
-            }
-            // The last one repeats; what no batch is for comes at the end.
-            None => {
-                let there = batches.get(&batch).map_or(&[][..], Vec::as_slice);
-                let repeats = |index: &usize| {
-                    written.last().is_some_and(|last| last.size.is_some() && is_for(last, members[*index].host))
-                };
-                let size = written.last().and_then(|last| last.size).map_or(usize::MAX, |size| size.of(members.len()));
-                if there.iter().any(repeats) || left.iter().any(repeats) {
-                    let room = size.saturating_sub(there.len());
-                    left.iter().copied().filter(repeats).take(room).collect()
-                } else {
-                    left.clone()
-                }
-            }
-        };
-        let chosen: BTreeSet<usize> = taken.iter().copied().collect();
-        left.retain(|index| !chosen.contains(index));
+    while let Some(definition) = written.get(batch).filter(|_| !left.is_empty()) {
+        let there = batches.get(&batch).map_or(0, Vec::len);
+        let mut room = definition.size.map_or(usize::MAX, |size| size.of(members.len())).saturating_sub(there);
+        let taken = left.extract_if(.., |index| {
+            // Broken machines are repaired first, whoever the batch is for.
+            let broken = members[*index].standing == Standing::Pending { broken: true };
+            let takes = room > 0 && (broken || is_for(definition, members[*index].host));
+            room -= usize::from(takes);
+            takes
+        });
         batches.entry(batch).or_default().extend(taken);
+        batch += 1;
+    }
+    // The last one repeats; what no batch is for comes at the end.
+    let repeats =
+        |index: &usize| written.last().is_some_and(|last| last.size.is_some() && is_for(last, members[*index].host));
+    let size = written.last().and_then(|last| last.size).map_or(usize::MAX, |size| size.of(members.len()));
+    let (repeated, mut rest): (Vec<usize>, Vec<usize>) = left.into_iter().partition(repeats);
+    let mut repeated = VecDeque::from(repeated);
+    while !repeated.is_empty() || !rest.is_empty() {
+        let there = batches.entry(batch).or_default();
+        if !repeated.is_empty() || there.iter().any(repeats) {
+            let room = size.saturating_sub(there.len()).min(repeated.len());
+            there.extend(repeated.drain(..room));
+        } else {
+            there.append(&mut rest);
+        }
         batch += 1;
     }
     let last = batches.iter().rev().find(|(_, indices)| !indices.is_empty()).map_or(0, |(last, _)| last + 1);
@@ -299,7 +300,7 @@ pub(super) fn batch_name(rollout: &Rollout, batch: usize, machine: Option<&Host>
 
 /// The Host of an entry, if it is still the same one.
 pub(super) fn entry_host<'a>(snapshot: &'a Snapshot, entry: &InFlightHost) -> Option<&'a Host> {
-    snapshot.hosts.iter().find(|host| uid(&host.metadata) == entry.uid && name(&host.metadata) == entry.host)
+    snapshot.hosts.get(&entry.host).filter(|host| uid(&host.metadata) == entry.uid)
 }
 
 /// The step of an entry's machine, from its Host.

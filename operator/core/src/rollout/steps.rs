@@ -47,8 +47,8 @@ pub(super) struct Subject<'a> {
     pub(super) snapshot: &'a Snapshot,
     pub(super) spec: &'a RolloutSpec,
     pub(super) host: &'a Host,
-    pub(super) status: HostStatus,
-    pub(super) claim: Claim,
+    pub(super) status: &'a HostStatus,
+    pub(super) claim: &'a Claim,
     pub(super) node: Option<&'a NodeView>,
     pub(super) now: Timestamp,
 }
@@ -103,7 +103,7 @@ fn drop_entry(snapshot: &Snapshot, entry: &InFlightHost) -> Next {
     Next::Request(Request::WriteRollout(Box::new(status)))
 }
 
-/// Records the hold on the Host, with what the machine was like before.
+/// Records the hold on the Host, with what the machine was like before, and the first step with it.
 fn hold(snapshot: &Snapshot, host: &Host, entry: &InFlightHost, now: Timestamp) -> Next {
     let rollout = &snapshot.rollout;
     let node = population::node_of(snapshot, host);
@@ -146,14 +146,21 @@ fn hold(snapshot: &Snapshot, host: &Host, entry: &InFlightHost, now: Timestamp) 
     let message = format!("Rollout {}, run {run}", name(&rollout.metadata));
     condition::set(&mut status.conditions, CLAIMED, Status::True, "HeldByRollout", message, None, now);
     condition::remove(&mut status.conditions, VERIFIED);
-    Next::Request(Request::WriteHost { host: entry.host.clone(), status: Box::new(status) })
+    let mut claimed = host.clone();
+    claimed.status = Some(status);
+    let Some(subject) = Subject::of(snapshot, &claimed, now) else { return Next::Wait(SOON) };
+    match subject.begin() {
+        // What stands in the way of its drain is not known yet.
+        Next::Wait(_) => subject.write(subject.status.clone()),
+        next @ Next::Request(_) => next,
+    }
 }
 
 impl<'a> Subject<'a> {
     /// The machine, if it is claimed.
     fn of(snapshot: &'a Snapshot, host: &'a Host, now: Timestamp) -> Option<Self> {
-        let status = host.status.clone()?;
-        let claim = status.claim.clone()?;
+        let status = host.status.as_ref()?;
+        let claim = status.claim.as_ref()?;
         let node = population::node_of(snapshot, host);
         Some(Self { snapshot, spec: &snapshot.rollout.spec, host, status, claim, node, now })
     }
@@ -327,7 +334,7 @@ impl<'a> Subject<'a> {
             if active.converged {
                 let reboots = !active.reboot_required.is_empty() && self.spec.reboots();
                 return match (reboots, self.may_reboot()) {
-                    (false, _) => self.enter(ClaimStep::Verify),
+                    (false, _) => self.applied(),
                     (true, true) => self.enter(ClaimStep::Reboot),
                     (true, false) => self.take_out_for_reboot(),
                 };
@@ -347,7 +354,37 @@ impl<'a> Subject<'a> {
                 "no report from the agent within {timeout} s; see the logs of the drover-agent pod on {host}"
             ));
         }
-        self.wait_for("the agent's report".to_owned(), LATER)
+        // What is usual is not worth a write.
+        match Duration::try_from(self.elapsed()).ok().and_then(|elapsed| LATER.checked_sub(elapsed)) {
+            Some(left) if !left.is_zero() => Next::Wait(left),
+            _ => self.wait_for("the agent's report".to_owned(), LATER),
+        }
+    }
+
+    /// What was to be applied is: the gates are next, if there are any.
+    fn applied(&self) -> Next {
+        if self.spec.host_gates().is_empty() { self.verified() } else { self.enter(ClaimStep::Verify) }
+    }
+
+    /// The gates passed: the machine is given back. Where the node is as it was, there is no step of its own for that.
+    fn verified(&self) -> Next {
+        let is_marked = self.node.is_some_and(|node| self.mark_of_ours(node).is_some());
+        if is_marked || !self.claim.left_load_balancers.is_empty() {
+            return self.enter(ClaimStep::Restore);
+        }
+        let mut status = self.status.clone();
+        self.conclude(&mut status.conditions);
+        condition::set(&mut status.conditions, VERIFIED, Status::True, "GatesPassed", "", None, self.now);
+        self.release(status)
+    }
+
+    /// What takes this hold's mark from the node, if it has one.
+    fn mark_of_ours(&self, node: &NodeView) -> Option<NodeChange> {
+        let token = Some(&self.claim.token);
+        if node.cordoned_by.as_ref() == token {
+            return Some(NodeChange::Uncordon);
+        }
+        (node.excluded_by.as_ref() == token).then_some(NodeChange::IncludeInLoadBalancers)
     }
 
     /// The agent reboots its machine when its catalog says so, for the boot id that the claim holds; another one is the
@@ -360,7 +397,7 @@ impl<'a> Subject<'a> {
         let reasons = active.reboot_required.join(", ");
         if active.boot_id.as_ref().is_some_and(|now| now != before) {
             return match (active.converged, reasons.as_str()) {
-                (true, "") => self.enter(ClaimStep::Verify),
+                (true, "") => self.applied(),
                 (true, reasons) => self.fail(format!("it has rebooted, and asks for it again: {reasons}")),
                 (false, _) => self.fail(format!(
                     "after its reboot {} of {} resources failed: {}",
@@ -397,27 +434,26 @@ impl<'a> Subject<'a> {
             let period = Duration::from_secs(u64::try_from(gate.resolved_period_seconds()).unwrap_or(2));
             return self.wait_for(format!("gate {}: {shown}", gate.describe()), period);
         }
-        self.enter(ClaimStep::Restore)
+        self.verified()
     }
 
     /// Gives back the node as it was, then lets the machine go.
     fn restore(&self) -> Next {
-        if let Some(node) = self.node {
-            let token = Some(&self.claim.token);
-            if node.cordoned_by.as_ref() == token {
-                return self.patch_node(node, NodeChange::Uncordon);
-            }
+        let change = self.node.and_then(|node| Some((node, self.mark_of_ours(node)?)));
+        if let Some((node, NodeChange::Uncordon)) = &change {
+            return self.patch_node(node, NodeChange::Uncordon);
         }
         if let Some(next) = self.return_to_load_balancers() {
             return next;
         }
-        if let Some(node) = self.node {
-            let token = Some(&self.claim.token);
-            if node.excluded_by.as_ref() == token {
-                return self.patch_node(node, NodeChange::IncludeInLoadBalancers);
-            }
+        if let Some((node, change)) = change {
+            return self.patch_node(node, change);
         }
-        let mut status = self.status.clone();
+        self.release(self.status.clone())
+    }
+
+    /// Lets the machine go: how it went is recorded in the claim's place.
+    fn release(&self, mut status: HostStatus) -> Next {
         // A rollback is what brings a machine to another revision than the run's.
         let run = self.snapshot.rollout.status.as_ref().and_then(|status| status.run.as_ref());
         let goes_back =

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{
     super::{
-        cost::questions,
+        cost::{admitted, waiting},
         decide::decide,
         snapshot::{BudgetView, LoadBalancerAnswer, PodKeeper},
     },
@@ -415,17 +415,18 @@ fn volumes_are_waited_for_where_that_is_wanted() {
 fn the_cost_is_asked_for_machines_that_wait_and_for_those_admitted_with_what_they_get() {
     let mut world = World::new(3, json!({}));
     let asked = |world: &World| {
-        let asked = questions(&world.snapshot(0)).into_iter();
+        let snapshot = world.snapshot(0);
+        let asked = admitted(&snapshot).into_iter().chain(waiting(&snapshot));
         asked.map(|question| (question.host, question.target.revision)).collect::<Vec<_>>()
     };
     let entry = |host: &str, revision: &str| (host.to_owned(), revision.to_owned());
     assert_eq!(asked(&world), ["node-1", "node-2", "node-3"].map(|host| entry(host, "base-1")));
-    let admitted: InFlightHost = serde_json::from_value(json!({
+    let entered: InFlightHost = serde_json::from_value(json!({
         "host": "node-2", "uid": "2u-x", "batch": 0, "token": "t", "revision": "base-0",
         "since": "2030-01-01T00:00:00Z", "step": "Claim",
     }))
     .unwrap();
-    world.rollouts[0].status.get_or_insert_default().in_flight = vec![admitted];
+    world.rollouts[0].status.get_or_insert_default().in_flight = vec![entered];
     assert_eq!(asked(&world), [entry("node-2", "base-0"), entry("node-1", "base-1"), entry("node-3", "base-1")]);
     world.rollouts[0].status = None;
     world.until(RolloutPhase::Complete);

@@ -6,9 +6,11 @@
 //! - `stopping`: runs that are stopped, rolled back, held, approved
 //! - `disruption`: how machines are taken out of service
 //! - `history`: random histories
+//! - `scale`: tens of thousands of machines
 
 mod disruption;
 mod history;
+mod scale;
 mod scenarios;
 mod stopping;
 mod world;

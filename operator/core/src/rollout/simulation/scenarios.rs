@@ -392,7 +392,7 @@ fn a_large_fleet_keeps_the_status_small() {
         world.carry_out(0, request, &mut snapshot);
         snapshot.rollout = world.rollouts[0].clone();
         snapshot.nodes = world.nodes.clone();
-        snapshot.hosts = world.hosts.clone();
+        snapshot.hosts = world.hosts.clone().into();
     }
     let size = serde_json::to_vec(&world.status()).unwrap().len();
     assert!(world.status().in_flight.len() == 30, "a batch of 1% is under way");
