@@ -15,6 +15,7 @@ mod configs;
 mod crashes;
 mod disruption;
 mod engine;
+mod gates;
 mod main_job;
 mod people;
 mod rollouts;

@@ -19,6 +19,7 @@ use kube::{
 };
 use serde_json::{Value, json};
 
+use super::jobs;
 use crate::{
     context::{Context, now},
     objects,
@@ -35,6 +36,8 @@ pub(crate) enum Error {
     Host(String, #[source] kube::Error),
     #[error("cannot change Node {0}")]
     Node(String, #[source] kube::Error),
+    #[error("cannot make or remove Job {0}")]
+    Job(String, #[source] kube::Error),
     #[error("cannot evict pod {0}")]
     Evict(PodKey, #[source] kube::Error),
     #[error("cannot delete pod {0}")]
@@ -47,6 +50,8 @@ pub(super) enum Outcome {
     Done(Option<Box<Rollout>>),
     /// The API server would not evict this pod, for this reason.
     Refused(PodKey, String),
+    /// This Job could not be made, for this reason.
+    RefusedJob(String, String),
     /// The object changed meanwhile, or is gone.
     Conflict,
 }
@@ -103,6 +108,13 @@ pub(super) async fn carry_out(context: &Context, snapshot: &Snapshot, request: R
         Request::DeletePod(pod) => delete(context, snapshot, pod).await,
         // Not for the API server; see `load_balancer`.
         Request::TellLoadBalancer { .. } => Ok(Outcome::Conflict),
+        Request::CreateJob(wanted) => {
+            let name = wanted.name.clone();
+            jobs::create(context, &snapshot.rollout, *wanted).await.map_err(|error| Error::Job(name, error))
+        }
+        Request::DeleteJob { name, uid } => {
+            jobs::delete(context, &name, uid).await.map_err(|error| Error::Job(name, error))
+        }
     }
 }
 
@@ -115,7 +127,7 @@ fn with_summary(status: HostStatus, summary: HostStatus) -> HostStatus {
     HostStatus { observed_generation, phase, message, display, conditions: all, ..status }
 }
 
-fn posting() -> PostParams {
+pub(super) fn posting() -> PostParams {
     PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() }
 }
 

@@ -33,6 +33,10 @@ pub(super) fn snapshot() -> Snapshot {
         load_balancers: [].into(),
         refused_evictions: [].into(),
         gates: [].into(),
+        run_gates: vec![],
+        jobs: [].into(),
+        refused_jobs: [].into(),
+        other_rollouts: [].into(),
     }
 }
 
@@ -144,8 +148,8 @@ async fn a_cordon_and_its_mark_are_one_write() {
 async fn an_operator_that_does_not_lead_asks_nothing_and_writes_nothing() {
     let (context, mut server) = testing::context(false);
     let shared = Arc::new(Shared {
+        gates: gates(&context),
         context,
-        gates: gates(),
         costs: cost::Costs::default(),
         load_balancers: load_balancer::LoadBalancers::default(),
         memories: Mutex::default(),
@@ -155,9 +159,9 @@ async fn an_operator_that_does_not_lead_asks_nothing_and_writes_nothing() {
     assert!(writes.is_empty());
 }
 
-fn gates() -> Gates {
+fn gates(context: &Context) -> Gates {
     let _ = rustls::crypto::ring::default_provider().install_default();
-    Gates::new().unwrap()
+    Gates::new(context.client.clone(), context.namespace.clone()).unwrap()
 }
 
 async fn writes_for(
@@ -166,8 +170,8 @@ async fn writes_for(
     objects: &[(&str, serde_json::Value)],
 ) -> Vec<testing::Asked> {
     let shared = Arc::new(Shared {
+        gates: gates(&context),
         context,
-        gates: gates(),
         costs: cost::Costs::default(),
         load_balancers: load_balancer::LoadBalancers::default(),
         memories: Mutex::default(),

@@ -11,7 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
     admission::{self, Hold},
-    people,
+    hook, people,
     population::{self, Goal, Member, Standing, entry_host},
     report,
     request::{NodeChange, Request},
@@ -84,6 +84,9 @@ fn next(snapshot: &Snapshot, now: Timestamp) -> Result<Request, Duration> {
         }
     }
 
+    if let Some(request) = hook::tidy(snapshot) {
+        return Ok(request);
+    }
     // What is finished leaves the ledger with its next write, whatever that says: one write for as many as there are.
     let swept;
     let snapshot = if finished.is_empty() {

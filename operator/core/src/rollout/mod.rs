@@ -15,6 +15,7 @@
 //! - `people`: what somebody asked for by an annotation
 //! - `stage`: where the run is between its machines; `checks`: what is asked there
 //! - `cost`: what a change costs a machine
+//! - `gate`: how answers are counted; `hook`: Jobs that are made once; `depends`: Rollouts that come first
 //! - `admission`: whether a further machine may be begun, and which
 //! - `steps`: what is next for a machine under way; `drain`: while its pods leave it;
 //!   `load_balancer`: while it leaves load balancers
@@ -24,7 +25,10 @@ mod admission;
 mod checks;
 mod cost;
 mod decide;
+mod depends;
 mod drain;
+mod gate;
+mod hook;
 mod load_balancer;
 mod people;
 mod population;
@@ -39,8 +43,10 @@ mod simulation;
 
 pub use cost::{Question, admitted, answer, waiting};
 pub use decide::{Decision, decide};
+pub use gate::{AskedGates, GateAnswer, GateEvidence, asked_of_run};
+pub use hook::{JobView, RolloutJob, Wanted, label_value};
 pub use request::{NodeChange, Request};
 pub use snapshot::{
-    BudgetView, GateEvidence, Hosts, LoadBalancerAction, LoadBalancerAnswer, LoadBalancerCall, NodeView, PodKeeper,
-    PodKey, PodView, Snapshot,
+    BudgetView, Hosts, LoadBalancerAction, LoadBalancerAnswer, LoadBalancerCall, NodeView, PodKeeper, PodKey, PodView,
+    RolloutView, Snapshot,
 };

@@ -2,7 +2,10 @@
 
 use drover_crds::{HostStatus, LoadBalancerStep, RolloutStatus};
 
-use super::snapshot::{LoadBalancerCall, PodKey};
+use super::{
+    hook::Wanted,
+    snapshot::{LoadBalancerCall, PodKey},
+};
 
 /// One write. Each names the version of the object that it was decided on, so that a write to a newer one is refused
 /// with a conflict, and decided anew.
@@ -41,6 +44,16 @@ pub enum Request {
         call: LoadBalancerCall,
         /// Which load balancer, filled in for the machine.
         step: Box<LoadBalancerStep>,
+    },
+    /// Make a Job from its template. That one of its name is there already is as good; when the API server refuses, note that in
+    /// the snapshot and ask again.
+    CreateJob(Box<Wanted>),
+    /// Remove a Job that ended, with its pods.
+    DeleteJob {
+        /// Its name.
+        name: String,
+        /// Its UID.
+        uid: String,
     },
 }
 

@@ -3,12 +3,14 @@
 //!
 //! - `world`: the world and its invariants
 //! - `scenarios`: one story each
+//! - `gates`: gates, hooks and Rollouts that wait for each other
 //! - `stopping`: runs that are stopped, rolled back, held, approved
 //! - `disruption`: how machines are taken out of service
 //! - `history`: random histories
 //! - `scale`: tens of thousands of machines
 
 mod disruption;
+mod gates;
 mod history;
 mod scale;
 mod scenarios;

@@ -16,10 +16,12 @@ use serde_json::json;
 
 use super::super::{
     decide::{Decision, decide},
+    gate::{GateAnswer, GateEvidence},
+    hook::{JobView, RolloutJob},
     request::{NodeChange, Request},
     snapshot::{
-        BudgetView, GateEvidence, LoadBalancerAction, LoadBalancerAnswer, LoadBalancerCall, NodeView, PodKeeper,
-        PodKey, PodView, Snapshot,
+        BudgetView, LoadBalancerAction, LoadBalancerAnswer, LoadBalancerCall, NodeView, PodKeeper, PodKey, PodView,
+        RolloutView, Snapshot,
     },
 };
 use crate::metadata::{name, uid};
@@ -66,6 +68,8 @@ pub(super) struct World {
     pub(super) answers: BTreeMap<LoadBalancerCall, LoadBalancerAnswer>,
     /// The evictions that were refused since there was last nothing to do.
     pub(super) refused: BTreeMap<PodKey, String>,
+    /// The Jobs as well.
+    pub(super) refused_jobs: BTreeMap<String, String>,
     /// The volumes that are attached, by Node.
     pub(super) attached: BTreeMap<String, Vec<String>>,
     /// The pods that were deleted rather than evicted, by name.
@@ -75,6 +79,14 @@ pub(super) struct World {
     pub(super) luck: BTreeMap<String, Luck>,
     /// Whether what the agents apply asks for a reboot.
     pub(super) needs_reboot: bool,
+    /// What the gates of the run show.
+    pub(super) run_gates: Vec<GateEvidence>,
+    pub(super) jobs: BTreeMap<String, RolloutJob>,
+    /// The CronJobs that Jobs are made from.
+    pub(super) templates: BTreeSet<&'static str>,
+    /// Every Job that was made, in order: template, and the Host that it was for.
+    pub(super) made: Vec<(String, Option<String>)>,
+    pub(super) other_rollouts: BTreeMap<String, RolloutView>,
     pub(super) own_node: Option<String>,
     /// Whether the NodeConfig is there.
     pub(super) has_config: bool,
@@ -132,11 +144,17 @@ impl World {
             answer: None,
             answers: BTreeMap::new(),
             refused: BTreeMap::new(),
+            refused_jobs: BTreeMap::new(),
             attached: BTreeMap::new(),
             deleted: vec![],
             slow: None,
             luck: BTreeMap::new(),
             needs_reboot: false,
+            run_gates: vec![],
+            jobs: BTreeMap::new(),
+            templates: BTreeSet::new(),
+            made: vec![],
+            other_rollouts: BTreeMap::new(),
             own_node: None,
             has_config: true,
             writes: 0,
@@ -179,9 +197,9 @@ impl World {
         }
         let gates = self.hosts.iter().map(|host| {
             let shown = match self.luck(name(&host.metadata)) {
-                Luck::GateFails => GateEvidence::Failed("connection refused".into()),
-                Luck::GateSilent => GateEvidence::Inconclusive,
-                _ => GateEvidence::Passed,
+                Luck::GateFails => GateEvidence::of(GateAnswer::Failed("connection refused".into())),
+                Luck::GateSilent => GateEvidence::default(),
+                _ => GateEvidence::of(GateAnswer::Passed),
             };
             (name(&host.metadata).to_owned(), vec![shown])
         });
@@ -199,6 +217,10 @@ impl World {
             pods,
             refused_evictions: BTreeMap::new(),
             gates: gates.collect(),
+            run_gates: self.run_gates.clone(),
+            jobs: self.jobs.clone(),
+            refused_jobs: BTreeMap::new(),
+            other_rollouts: self.other_rollouts.clone(),
         }
     }
 
@@ -309,6 +331,29 @@ impl World {
                     NodeChange::IncludeInLoadBalancers => (node.load_balancer_label, node.excluded_by) = (None, None),
                 }
             }
+            Request::CreateJob(wanted) => {
+                if !self.templates.contains(wanted.template.as_str()) {
+                    seen.refused_jobs.insert(wanted.name, format!("there is no CronJob {}", wanted.template));
+                    return true;
+                }
+                if self.jobs.contains_key(&wanted.name) {
+                    return false;
+                }
+                let label = |key| wanted.labels.iter().find(|(label, _)| *label == key).map(|(_, value)| value.clone());
+                let host = label(drover_crds::keys::HOST_LABEL);
+                self.made.push((wanted.template, host.clone()));
+                let job = RolloutJob {
+                    state: JobView::Running,
+                    uid: format!("j-{}", self.made.len()),
+                    run: label(drover_crds::keys::RUN_LABEL).and_then(|run| run.parse().ok()),
+                    of_host: host.is_some(),
+                    token: wanted.token,
+                };
+                self.jobs.insert(wanted.name, job);
+            }
+            Request::DeleteJob { name, uid } => {
+                assert_eq!(self.jobs.remove(&name).map(|job| job.uid), Some(uid));
+            }
             Request::Evict(key) => {
                 if let Some(position) = self.pods.iter().position(|pod| pod.view.key == key) {
                     let allowed = self.pods[position].budget.and_then(|budget| self.budgets.get(budget));
@@ -373,14 +418,17 @@ impl World {
     pub(super) fn step(&mut self, index: usize) -> Option<Duration> {
         let mut snapshot = self.snapshot(index);
         std::mem::swap(&mut snapshot.refused_evictions, &mut self.refused);
+        std::mem::swap(&mut snapshot.refused_jobs, &mut self.refused_jobs);
         let Decision { request, look_again } = decide(&snapshot, self.now);
         let Some(request) = request else {
             self.refused.clear();
+            self.refused_jobs.clear();
             self.answers.clear();
             return Some(look_again);
         };
         self.carry_out(index, request, &mut snapshot);
         self.refused = snapshot.refused_evictions;
+        self.refused_jobs = snapshot.refused_jobs;
         None
     }
 
