@@ -5,6 +5,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::LoadBalancerStep;
+
 /// One machine. The operator makes a Host for each Node of the cluster; they are not written by hand.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[kube(
@@ -236,6 +238,17 @@ pub struct Claim {
     /// What the change costs the machine; it decides which steps there are. Absent: not known, which counts as the most.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub cost: Option<ChangeCost>,
+    /// The revision was applied in this hold already: the machine was kept in service, or left load balancers only, for what
+    /// the change was thought to cost, and is now taken out of service for the reboot that the agent asks for.
+    #[serde(skip_serializing_if = "is_zero", default)]
+    pub applied: bool,
+    /// What the node was drained for in this hold. Absent: it was not drained.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub drained_for: Option<ChangeCost>,
+    /// The load balancers outside the cluster that were told to leave the machine out, or are to be told; each is recorded
+    /// before it is told, and taken away when it was told that the machine is back.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub left_load_balancers: Vec<LeftLoadBalancer>,
     /// What is being done. It is recorded before it is done.
     pub step: ClaimStep,
     /// When the machine was claimed.
@@ -264,6 +277,27 @@ fn first_attempt() -> i32 {
     1
 }
 
+/// A load balancer outside the cluster that a machine left.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LeftLoadBalancer {
+    /// The step as the Rollout has it, filled in for the machine: what was done is undone in the same way, whatever the
+    /// Rollout says by then.
+    #[schemars(schema_with = "step_schema")]
+    pub step: LoadBalancerStep,
+    /// It sent nothing to the machine already, so it is neither told to leave it out nor that it is back.
+    #[serde(skip_serializing_if = "is_zero", default)]
+    pub was_out: bool,
+    /// When it had done what was asked. Absent: it is being told.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub left_at: Option<Time>,
+}
+
+/// An object whose fields are a Rollout's. Their rules are checked there; here they would cost more than a CRD may.
+fn step_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "object", "x-kubernetes-preserve-unknown-fields": true})
+}
+
 /// What a change costs those who use a machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub enum ChangeCost {
@@ -284,7 +318,7 @@ pub enum ChangeCost {
 /// The steps of one machine, in their order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub enum ClaimStep {
-    /// Held, nothing done yet.
+    /// Held, nothing done yet. A machine that is to be drained waits here, in service, for what stands in the way.
     Claim,
     /// The hooks before a machine are run.
     BeforeHost,
@@ -294,6 +328,8 @@ pub enum ClaimStep {
     Cordon,
     /// The node's pods are evicted.
     Drain,
+    /// The volumes of the pods that left are detached.
+    DetachVolumes,
     /// The revision is assigned, and the agent applies it.
     Apply,
     /// The machine reboots, because what was applied asks for it.
@@ -315,6 +351,7 @@ impl ClaimStep {
             Self::LeaveLoadBalancer => "LeaveLoadBalancer",
             Self::Cordon => "Cordon",
             Self::Drain => "Drain",
+            Self::DetachVolumes => "DetachVolumes",
             Self::Apply => "Apply",
             Self::Reboot => "Reboot",
             Self::Verify => "Verify",

@@ -21,7 +21,7 @@ mod rollout;
 pub use disruption_budget::{DisruptionBudget, DisruptionBudgetSpec, DisruptionBudgetStatus};
 pub use host::{
     AppliedReport, Assignment, ChangeCost, Claim, ClaimCommand, ClaimStep, CommandReport, Host, HostDisplay, HostSpec,
-    HostStatus, NodeRef, Restore, RunOutcome, RunRecord,
+    HostStatus, LeftLoadBalancer, NodeRef, Restore, RunOutcome, RunRecord,
 };
 pub use limit::{Limit, Tolerance};
 pub use master_pool::{MasterPool, MasterPoolSpec, MasterPoolStatus};

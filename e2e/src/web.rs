@@ -124,7 +124,8 @@ pub(crate) async fn remove(fleet: &Fleet) {
     .await;
 }
 
-/// Rollout fields that take nodes out of service as an administrator would; add what the story needs.
+/// Rollout fields that take nodes out of service as an administrator would, though a changed file costs nothing by its
+/// nature; add what the story needs.
 pub fn disruption() -> Value {
-    json!({"loadBalancer": {"settleSeconds": 1}, "drain": {"timeoutSeconds": 60}})
+    json!({"when": "Always", "loadBalancer": {"settleSeconds": 1}, "drain": {"timeoutSeconds": 60}})
 }

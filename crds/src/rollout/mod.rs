@@ -1,7 +1,7 @@
 //! The kind Rollout: how revisions of a NodeConfig travel over the machines.
 //!
 //! - `strategy`: how many at once, in which portions and order, and when to stop
-//! - `disruption`: how a machine is taken out of service
+//! - `disruption`: how a machine is taken out of service; `load_balancer`: of which load balancers
 //! - `gate`: what must be seen
 //! - `hook`: what is run at its turning points, and what comes before it
 //! - `schedule`: when machines may be begun
@@ -11,6 +11,7 @@ mod disruption;
 mod estimate;
 mod gate;
 mod hook;
+mod load_balancer;
 mod preview;
 mod schedule;
 mod status;
@@ -21,7 +22,9 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use self::{disruption::*, estimate::*, gate::*, hook::*, preview::*, schedule::*, status::*, strategy::*};
+pub use self::{
+    disruption::*, estimate::*, gate::*, hook::*, load_balancer::*, preview::*, schedule::*, status::*, strategy::*,
+};
 use crate::Limit;
 
 /// How revisions of a NodeConfig travel over the machines.
@@ -157,12 +160,19 @@ impl RolloutSpec {
         self.load_balancer().is_some_and(|lb| lb.exclude.unwrap_or(true))
     }
 
-    /// How long load balancers get to notice, in seconds; 0 where they are not told.
+    /// The load balancers outside the cluster that machines leave.
+    pub fn load_balancer_steps(&self) -> &[LoadBalancerStep] {
+        self.load_balancer().map_or(&[], |lb| &lb.steps)
+    }
+
+    /// How long load balancers get to notice, in seconds.
     pub fn resolved_settle_seconds(&self) -> i32 {
-        if !self.excludes_from_load_balancers() {
-            return 0;
-        }
         self.load_balancer().and_then(|lb| lb.settle_seconds).unwrap_or(15)
+    }
+
+    /// How long load balancers outside the cluster may take to do what is asked, in seconds.
+    pub fn resolved_load_balancer_timeout_seconds(&self) -> i32 {
+        self.load_balancer().and_then(|lb| lb.timeout_seconds).unwrap_or(300)
     }
 
     /// How nodes are drained, if they are.

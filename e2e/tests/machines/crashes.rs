@@ -41,8 +41,8 @@ async fn the_operator_is_killed_at_several_steps_and_the_rollout_completes() {
         let gate = json!({"http": {"port": 8099, "path": "/"}, "periodSeconds": 1});
         fleet.roll("base", json!({"disruption": disruption(), "gates": {"host": [gate]}})).await;
 
-        // The drain can go on only while the operator is dead, and so with what comes after it.
-        kill_the_operator_at(fleet, ClaimStep::Drain, |waits| waits.starts_with("pod default/web-")).await;
+        // The drain can begin only while the operator is dead, and so with what comes after it.
+        kill_the_operator_at(fleet, ClaimStep::Claim, |waits| waits.starts_with("pod default/web-")).await;
         web.keep(2).await;
         kill_the_operator_at(fleet, ClaimStep::Apply, |_| true).await;
         hold::let_all_go(fleet).await;

@@ -13,6 +13,7 @@
 mod access;
 mod configs;
 mod crashes;
+mod disruption;
 mod engine;
 mod gates;
 mod main_job;

@@ -141,11 +141,12 @@ async fn a_budget_that_blocks_the_drain_is_named_and_respected() {
 
         let blocked = |status: &RolloutStatus| {
             let waits = status.in_flight.first().and_then(|entry| entry.waiting_for.clone()).unwrap_or_default();
-            is_at(status, &turns[0], ClaimStep::Drain) && waits.starts_with("pod default/web-")
+            is_at(status, &turns[0], ClaimStep::Claim) && waits.starts_with("pod default/web-")
         };
         let status = fleet.rollout_until("base", "blocked by a pod and its budget", blocked).await;
         let waits = status.in_flight[0].waiting_for.clone().unwrap();
-        assert!(waits.contains("web") && waits.contains("needs 3 healthy pods and has 3"), "{waits}");
+        assert!(waits.contains(": PodDisruptionBudget web needs 3 healthy pods and has 3"), "{waits}");
+        assert_eq!(fleet.nodes_out_of_service().await, [""; 0], "no node is taken out of service for nothing");
         assert!(status.message.as_ref().unwrap().contains(&waits), "{:?}", status.message);
         let column = fleet.rollout_until("base", "blocked by the drain", |status| {
             status.display.as_ref().and_then(|display| display.blocked.as_deref()) == Some("Drain")

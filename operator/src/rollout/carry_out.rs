@@ -12,9 +12,10 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{DeleteOptions, ObjectMeta, Preconditions},
 };
 use kube::{
-    Api, ResourceExt as _,
-    api::{Patch, PatchParams, PostParams},
+    Api, Resource as _, ResourceExt as _,
+    api::{DeleteParams, Patch, PatchParams, PostParams},
     core::Status,
+    runtime::events::{Event, EventType},
 };
 use serde_json::{Value, json};
 
@@ -39,6 +40,8 @@ pub(crate) enum Error {
     Job(String, #[source] kube::Error),
     #[error("cannot evict pod {0}")]
     Evict(PodKey, #[source] kube::Error),
+    #[error("cannot delete pod {0}")]
+    Delete(PodKey, #[source] kube::Error),
 }
 
 /// How a request ended.
@@ -101,7 +104,10 @@ pub(super) async fn carry_out(context: &Context, snapshot: &Snapshot, request: R
             let written = nodes.patch(&node, &patching(), &patch).await;
             settle(written.map(|node| context.fleet.observe_node(node)), |error| Error::Node(node, error))
         }
-        Request::Evict(pod) => evict(context, pod).await,
+        Request::Evict(pod) => evict(context, pod, &options(snapshot)).await,
+        Request::DeletePod(pod) => delete(context, snapshot, pod).await,
+        // Not for the API server; see `load_balancer`.
+        Request::TellLoadBalancer { .. } => Ok(Outcome::Conflict),
         Request::CreateJob(wanted) => {
             let name = wanted.name.clone();
             jobs::create(context, &snapshot.rollout, *wanted).await.map_err(|error| Error::Job(name, error))
@@ -174,13 +180,19 @@ fn node_patch(resource_version: &str, change: &NodeChange) -> Value {
     patch
 }
 
-async fn evict(context: &Context, pod: PodKey) -> Result<Outcome, Error> {
+/// How pods are made to leave, whichever they are.
+fn options(snapshot: &Snapshot) -> DeleteOptions {
+    let grace_period = snapshot.rollout.spec.drain().and_then(|drain| drain.grace_period_seconds);
+    DeleteOptions { grace_period_seconds: grace_period.map(i64::from), ..DeleteOptions::default() }
+}
+
+async fn evict(context: &Context, pod: PodKey, options: &DeleteOptions) -> Result<Outcome, Error> {
     // Not `Api::evict`: it sends the options under a name that the API server does not know, so that any pod of this name
     // would be evicted.
     let preconditions = Preconditions { uid: Some(pod.uid.clone()), resource_version: None };
     let eviction = Eviction {
         metadata: ObjectMeta { name: Some(pod.name.clone()), ..ObjectMeta::default() },
-        delete_options: Some(DeleteOptions { preconditions: Some(preconditions), ..DeleteOptions::default() }),
+        delete_options: Some(DeleteOptions { preconditions: Some(preconditions), ..options.clone() }),
     };
     let pods: Api<Pod> = Api::namespaced(context.once.clone(), &pod.namespace);
     let answer: kube::Result<Value> = pods.create_subresource("eviction", &pod.name, &posting(), &eviction).await;
@@ -202,9 +214,43 @@ async fn evict(context: &Context, pod: PodKey) -> Result<Outcome, Error> {
     }
 }
 
+/// Deletes a pod that could not be evicted in time. Somebody wrote that this may be; an event tells that it was.
+async fn delete(context: &Context, snapshot: &Snapshot, pod: PodKey) -> Result<Outcome, Error> {
+    let options = DeleteParams {
+        grace_period_seconds: options(snapshot).grace_period_seconds.and_then(|seconds| u32::try_from(seconds).ok()),
+        preconditions: Some(kube::api::Preconditions { uid: Some(pod.uid.clone()), resource_version: None }),
+        ..DeleteParams::default()
+    };
+    let pods: Api<Pod> = Api::namespaced(context.once.clone(), &pod.namespace);
+    match pods.delete(&pod.name, &options).await {
+        Ok(_) => {
+            let note =
+                format!("pod {pod} could not be evicted in time and was deleted (disruption.drain.onTimeout: Force)");
+            tracing::warn!(%pod, "Deleted: it could not be evicted in time");
+            let event = Event {
+                type_: EventType::Warning,
+                reason: "PodDeleted".to_owned(),
+                note: Some(note),
+                action: "Drain".to_owned(),
+                secondary: None,
+            };
+            if let Err(error) = context.recorder.publish(&event, &snapshot.rollout.object_ref(&())).await {
+                tracing::debug!(%error, "Event not published");
+            }
+            Ok(Outcome::Done(None))
+        }
+        Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => Ok(Outcome::Conflict),
+        Err(error) => Err(Error::Delete(pod, error)),
+    }
+}
+
 /// The API server's reason, with the budget's own words where it gives them.
 fn refusal(status: &Status) -> String {
-    let causes = status.details.iter().flat_map(|details| &details.causes);
+    let mut causes = status.details.iter().flat_map(|details| &details.causes);
+    if causes.clone().any(|cause| cause.reason == "NamespaceTerminating") {
+        return "its namespace is being deleted, which takes the pod with it".to_owned();
+    }
+    let causes = causes.by_ref();
     let words: Vec<&str> = causes.map(|cause| cause.message.as_str()).filter(|message| !message.is_empty()).collect();
     let words = if words.is_empty() { status.message.clone() } else { words.join("; ") };
     format!("its eviction is refused: {}", words.trim_end_matches('.'))

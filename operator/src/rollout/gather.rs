@@ -11,19 +11,17 @@ use std::{
 };
 
 use drover_core::rollout::{
-    GateEvidence, Ledger, NodeView, PodKeeper, PodKey, PodView, Request, RolloutJob, RolloutView, Snapshot,
-    asked_of_run,
+    GateEvidence, Ledger, NodeView, PodKey, PodView, Request, RolloutJob, RolloutView, Snapshot, asked_of_run,
 };
 use drover_crds::{Claim, ClaimStep, DisruptionBudget, Host, NodeConfig, Rollout, StageStep, keys};
 use futures::{StreamExt as _, TryStreamExt as _, future::join_all, stream};
 use jiff::Timestamp;
-use k8s_openapi::api::{
-    apps::v1::ControllerRevision,
-    core::v1::{Node, Pod},
-};
-use kube::{Api, ResourceExt, api::ListParams};
+use k8s_openapi::api::{apps::v1::ControllerRevision, core::v1::Node};
+use kube::{Api, Resource, ResourceExt, api::ListParams};
+use serde::de::DeserializeOwned;
 
 use super::{
+    drain::{self, Drains},
     gates::{Gates, Target},
     jobs,
 };
@@ -48,8 +46,12 @@ pub(crate) enum Error {
     Jobs(String, #[source] kube::Error),
     #[error("cannot list {0}")]
     List(&'static str, #[source] kube::Error),
+    #[error("cannot read {0} {1}")]
+    Read(&'static str, String, #[source] kube::Error),
 }
 
+/// How many objects one answer of the API server holds at most.
+const PAGE: u32 = 500;
 /// How long the Rollout and its NodeConfig are not looked at while machines are under way: what people ask for by
 /// annotations is heard within this time.
 const LISTEN: Duration = Duration::from_secs(1);
@@ -71,6 +73,8 @@ const READ_TIMES: u32 = 4;
 pub(super) struct Memory {
     /// When it was last written how far it is.
     pub(super) reported: Option<Timestamp>,
+    /// When volumes of drained nodes were last listed.
+    volumes: Option<Instant>,
     /// The pods of nodes that are drained, and when they were listed.
     pods: BTreeMap<String, (Instant, Vec<PodView>)>,
     /// When the nodes of machines that are verified were read.
@@ -88,6 +92,7 @@ pub(super) enum About {
     Host(String),
     Node(String),
     Pod(PodKey),
+    LoadBalancer,
     Job,
 }
 
@@ -97,7 +102,8 @@ impl About {
             Request::AddFinalizer | Request::RemoveFinalizer | Request::WriteRollout(_) => Self::Rollout,
             Request::WriteHost { host, .. } => Self::Host(host.clone()),
             Request::PatchNode { node, .. } => Self::Node(node.clone()),
-            Request::Evict(pod) => Self::Pod(pod.clone()),
+            Request::Evict(pod) | Request::DeletePod(pod) => Self::Pod(pod.clone()),
+            Request::TellLoadBalancer { .. } => Self::LoadBalancer,
             Request::CreateJob(_) | Request::DeleteJob { .. } => Self::Job,
         }
     }
@@ -142,6 +148,8 @@ impl<'a> View<'a> {
             budgets,
             ledgers,
             pods: BTreeMap::new(),
+            volumes: BTreeMap::new(),
+            load_balancers: BTreeMap::new(),
             refused_evictions: BTreeMap::new(),
             gates: BTreeMap::new(),
             run_gates: vec![],
@@ -163,13 +171,15 @@ impl<'a> View<'a> {
         }
         self.take_changes();
         self.snapshot.reported = self.memory.reported;
-        let (mut drained, mut verified) = (vec![], vec![]);
+        let (mut drained, mut detached, mut verified) = (vec![], vec![], vec![]);
+        let drains = self.snapshot.rollout.spec.drain().is_some();
         let ledger = self.snapshot.rollout.status.iter().flat_map(|status| &status.in_flight);
         for host in ledger.filter_map(|entry| self.snapshot.hosts.get(&entry.host)) {
             let Some(claim) = claim_of(&self.snapshot.rollout, host) else { continue };
             let node = &host.spec.node_ref.name;
             match claim.step {
-                ClaimStep::Drain => drained.push(node.clone()),
+                ClaimStep::Claim | ClaimStep::Drain if drains => drained.push(node.clone()),
+                ClaimStep::DetachVolumes => detached.push(node.clone()),
                 ClaimStep::Verify => {
                     verified.push((host.name_any(), claim.token.clone(), claim.step_started_at.0, node.clone()));
                 }
@@ -177,6 +187,7 @@ impl<'a> View<'a> {
             }
         }
         self.list_pods(&drained).await?;
+        self.list_volumes(&detached).await?;
         self.read_nodes(verified.iter().map(|(.., node)| node.clone()).collect()).await?;
         self.ask_gates(verified).await;
         self.list_jobs().await?;
@@ -284,7 +295,7 @@ impl<'a> View<'a> {
                     None => fleet.nodes.forget(name),
                 }
             }
-            About::Pod(_) | About::Job => self.wrote(about, None),
+            About::Pod(_) | About::LoadBalancer | About::Job => self.wrote(about, None),
         }
         Ok(true)
     }
@@ -369,16 +380,41 @@ impl<'a> View<'a> {
             .filter(|(listed, _)| listed.is_none_or(|listed| listed.elapsed() >= every))
             .collect();
         due.sort();
-        let pods: Api<Pod> = Api::all(self.context.client.clone());
-        let listed: Vec<(String, Vec<PodView>)> = stream::iter(due.into_iter().take(LISTS_BETWEEN))
-            .map(|(_, node)| pods_of(pods.clone(), node))
-            .buffer_unordered(LISTS)
-            .try_collect()
-            .await?;
-        let now = Instant::now();
-        self.memory.pods.extend(listed.into_iter().map(|(node, pods)| (node, (now, pods))));
+        if !due.is_empty() {
+            let drains = &Drains::read(self.context, &self.snapshot.rollout.spec).await?;
+            let listed: Vec<(String, Vec<PodView>)> = stream::iter(due.into_iter().take(LISTS_BETWEEN))
+                .map(|(_, node)| drains.pods(node))
+                .buffer_unordered(LISTS)
+                .try_collect()
+                .await?;
+            let now = Instant::now();
+            self.memory.pods.extend(listed.into_iter().map(|(node, pods)| (node, (now, pods))));
+        }
         self.snapshot.pods = self.memory.pods.iter().map(|(node, (_, pods))| (node.clone(), pods.clone())).collect();
         Ok(())
+    }
+
+    /// Lists the volumes of drained nodes, none more often than its pods.
+    async fn list_volumes(&mut self, drained: &[String]) -> Result<(), Error> {
+        let is_known = |node: &String| self.snapshot.volumes.contains_key(node);
+        let is_due = self.memory.volumes.is_none_or(|listed| listed.elapsed() >= PODS);
+        if drained.is_empty() {
+            self.snapshot.volumes.clear();
+        } else if is_due || !drained.iter().all(is_known) {
+            self.snapshot.volumes = drain::volumes(self.context, drained).await?;
+            self.memory.volumes = Some(Instant::now());
+        }
+        Ok(())
+    }
+
+    /// Whether the API server itself says that a machine is still held with this token.
+    pub(super) async fn is_still_held(&mut self, token: &str) -> Result<bool, Error> {
+        let holds = |host: &&Host| claim_of(&self.snapshot.rollout, host).is_some_and(|claim| claim.token == token);
+        let Some(name) = self.snapshot.hosts.iter().find(holds).map(ResourceExt::name_any) else { return Ok(false) };
+        let before = self.snapshot.hosts.get(&name).and_then(ResourceExt::resource_version);
+        self.read_again(&About::Host(name.clone())).await?;
+        let now = self.context.fleet.hosts.get(&name);
+        Ok(now.is_some_and(|now| now.resource_version() == before))
     }
 }
 
@@ -473,15 +509,26 @@ async fn revisions(api: &Api<ControllerRevision>, node_config: &str) -> Result<B
     Ok(found.items.iter().map(ResourceExt::name_any).collect())
 }
 
+/// All objects, page by page.
+pub(super) async fn list<K>(api: &Api<K>, what: &'static str, params: ListParams) -> Result<Vec<K>, Error>
+where
+    K: Resource + Clone + DeserializeOwned + std::fmt::Debug,
+{
+    let mut params = params.limit(PAGE);
+    let mut found = vec![];
+    loop {
+        let page = api.list(&params).await.map_err(|error| Error::List(what, error))?;
+        found.extend(page.items);
+        match page.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => params = params.continue_token(&token),
+            None => return Ok(found),
+        }
+    }
+}
+
 async fn read_node(api: Api<Node>, name: String) -> Result<(String, Option<Node>), Error> {
     let node = api.get_opt(&name).await.map_err(|error| Error::Node(name.clone(), error))?;
     Ok((name, node))
-}
-
-async fn pods_of(api: Api<Pod>, node: String) -> Result<(String, Vec<PodView>), Error> {
-    let params = ListParams::default().fields(&format!("spec.nodeName={node}"));
-    let found = api.list(&params).await.map_err(|error| Error::List("Pods", error))?;
-    Ok((node, found.items.iter().map(pod_view).collect()))
 }
 
 /// A Node, as far as decisions are concerned.
@@ -490,31 +537,11 @@ pub(crate) fn node_view(node: &Node) -> NodeView {
     NodeView {
         uid: node.uid().unwrap_or_default(),
         resource_version: node.resource_version().unwrap_or_default(),
+        address: super::gates::internal_address(node),
         ready: is_ready(node),
         cordoned: node.spec.as_ref().and_then(|spec| spec.unschedulable).unwrap_or(false),
         cordoned_by: annotation(keys::CORDONED_BY_ANNOTATION),
         load_balancer_label: node.labels().get(keys::EXCLUDE_FROM_LOAD_BALANCERS_LABEL).cloned(),
         excluded_by: annotation(keys::EXCLUDED_BY_ANNOTATION),
-    }
-}
-
-fn pod_view(pod: &Pod) -> PodView {
-    let owner = pod.owner_references().iter().find(|owner| owner.controller == Some(true));
-    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-    let keeper = match owner {
-        _ if pod.annotations().contains_key(keys::MIRROR_POD_ANNOTATION) => PodKeeper::Kubelet,
-        Some(owner) if owner.kind == "DaemonSet" => PodKeeper::DaemonSet,
-        Some(_) => PodKeeper::Controller,
-        None => PodKeeper::Nobody,
-    };
-    PodView {
-        key: PodKey {
-            namespace: pod.namespace().unwrap_or_default(),
-            name: pod.name_any(),
-            uid: pod.uid().unwrap_or_default(),
-        },
-        keeper,
-        finished: matches!(phase, Some("Succeeded" | "Failed")),
-        terminating: pod.metadata.deletion_timestamp.is_some(),
     }
 }

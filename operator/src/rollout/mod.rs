@@ -1,9 +1,12 @@
 //! Rollouts: gather a snapshot, ask the core what is next, carry it out, and ask again.
 
 mod carry_out;
+mod cost;
+mod drain;
 mod gates;
 pub(crate) mod gather;
 mod jobs;
+mod load_balancer;
 #[cfg(test)]
 mod tests;
 
@@ -55,6 +58,8 @@ const TOGETHER: Duration = Duration::from_millis(100);
 struct Shared {
     context: Context,
     gates: gates::Gates,
+    costs: cost::Costs,
+    load_balancers: load_balancer::LoadBalancers,
     memories: Mutex<HashMap<String, gather::Memory>>,
 }
 
@@ -90,7 +95,13 @@ pub(crate) async fn control(context: Context, stop: CancellationToken) {
             |rollout, _, shared: Arc<Shared>| {
                 Action::requeue(shared.context.backoff.failed(&format!("rollout/{}", rollout.name_any())))
             },
-            Arc::new(Shared { context, gates, memories: Mutex::default() }),
+            Arc::new(Shared {
+                context,
+                gates,
+                costs: cost::Costs::default(),
+                load_balancers: load_balancer::LoadBalancers::default(),
+                memories: Mutex::default(),
+            }),
         );
     objects::drain("rollout", stream).await;
 }
@@ -121,16 +132,19 @@ async fn reconcile(rollout: Arc<Rollout>, shared: Arc<Shared>) -> Result<Action,
 
 /// One request after the other, until there is nothing to do but wait; `None` when there is no Rollout to be waited for.
 async fn go_on(shared: &Shared, memory: &mut gather::Memory, name: &str) -> Result<Option<Action>, Error> {
-    let Shared { context, gates, .. } = shared;
+    let Shared { context, gates, costs, load_balancers, .. } = shared;
     if !context.leadership.is_held() {
         return Ok(None);
     }
     let Some(mut view) = gather::View::of(context, gates, memory, name).await? else { return Ok(None) };
+    let mut weighed = None;
     let most = MOST_REQUESTS + MOST_PER_HOST * view.snapshot.hosts.iter().count();
     for _ in 0..most {
         if !context.leadership.is_held() || !view.refresh().await? {
             return Ok(None);
         }
+        costs.put_into(context, &mut view.snapshot, &mut weighed).await?;
+        view.snapshot.load_balancers = load_balancers.answers();
         let decision = decide(&view.snapshot, now());
         let Some(request) = decision.request else {
             context.backoff.reset(&format!("rollout/{name}"));
@@ -151,7 +165,13 @@ async fn go_on(shared: &Shared, memory: &mut gather::Memory, name: &str) -> Resu
             }
             continue;
         }
-        if let Request::Evict(pod) = &request
+        if let Request::TellLoadBalancer { call, step } = request {
+            if view.is_still_held(&call.token).await? {
+                load_balancers.tell(context, call, &step).await;
+            }
+            continue;
+        }
+        if let Request::Evict(pod) | Request::DeletePod(pod) = &request
             && !view.is_still_drained(pod).await?
         {
             continue;

@@ -16,7 +16,7 @@ fn rollout() -> Rollout {
     rollout
 }
 
-fn snapshot() -> Snapshot {
+pub(super) fn snapshot() -> Snapshot {
     let mut host = Host::new("node-1", HostSpec { node_ref: NodeRef::default() });
     host.metadata.resource_version = Some("9".into());
     Snapshot {
@@ -31,6 +31,8 @@ fn snapshot() -> Snapshot {
         ledgers: vec![],
         nodes: [].into(),
         pods: [].into(),
+        volumes: [].into(),
+        load_balancers: [].into(),
         refused_evictions: [].into(),
         gates: [].into(),
         run_gates: vec![],
@@ -62,6 +64,56 @@ async fn an_eviction_that_a_budget_refuses_is_an_answer_in_its_words() {
     assert_eq!((refused, why), (pod(), format!("its eviction is refused: {cause}")));
     assert_eq!(asked.path, "/api/v1/namespaces/default/pods/web-1/eviction");
     assert_eq!(asked.body["deleteOptions"]["preconditions"]["uid"], "u1", "only this very pod is evicted");
+}
+
+#[tokio::test]
+async fn what_no_budget_says_is_said_in_words() {
+    let mut terminating = status(403, "Forbidden", "pods is forbidden: unable to create new content in namespace x");
+    terminating["details"] =
+        json!({"causes": [{"reason": "NamespaceTerminating", "message": "namespace x is being terminated"}]});
+    for (code, answer, words) in [
+        (403, terminating, "its namespace is being deleted, which takes the pod with it"),
+        (403, status(403, "Forbidden", "no right"), "its eviction is refused: no right"),
+        (
+            500,
+            status(500, "InternalError", "This pod has more than one PodDisruptionBudget"),
+            "its eviction is refused: This pod has",
+        ),
+    ] {
+        let (outcome, _) = answered(Request::Evict(pod()), code, answer).await;
+        let Outcome::Refused(_, why) = outcome else { panic!("not refused") };
+        assert!(why.starts_with(words), "{why}");
+    }
+}
+
+#[tokio::test]
+async fn the_grace_period_of_the_spec_goes_with_evictions_and_deletions_and_only_this_very_pod_goes() {
+    let spec = json!({"nodeConfigRef": {"name": "base"}, "disruption": {"drain": {"gracePeriodSeconds": 7}}});
+    for (request, path, options) in [
+        (Request::Evict(pod()), "/api/v1/namespaces/default/pods/web-1/eviction", "/deleteOptions"),
+        (Request::DeletePod(pod()), "/api/v1/namespaces/default/pods/web-1", ""),
+    ] {
+        let (context, mut server) = testing::context(true);
+        let mut snapshot = snapshot();
+        snapshot.rollout.spec = serde_json::from_value(spec.clone()).unwrap();
+        let answer = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"});
+        let carried = carry_out(&context, &snapshot, request);
+        let serve = async {
+            let asked = server.answer(200, answer).await;
+            // A deletion is told of by an event.
+            if asked.method == http::Method::DELETE {
+                let event = server.answer(201, json!({"metadata": {}, "eventTime": null})).await;
+                assert_eq!(event.body["reason"], "PodDeleted");
+                assert!(event.body["note"].as_str().unwrap().starts_with("pod default/web-1 "), "{}", event.body);
+            }
+            asked
+        };
+        let (outcome, asked) = tokio::join!(carried, serve);
+        assert!(matches!(outcome.unwrap(), Outcome::Done(None)));
+        assert_eq!(asked.path, path);
+        let options = asked.body.pointer(options).unwrap();
+        assert_eq!((&options["gracePeriodSeconds"], &options["preconditions"]["uid"]), (&json!(7), &json!("u1")));
+    }
 }
 
 #[tokio::test]
@@ -97,7 +149,13 @@ async fn a_cordon_and_its_mark_are_one_write() {
 #[tokio::test]
 async fn an_operator_that_does_not_lead_asks_nothing_and_writes_nothing() {
     let (context, mut server) = testing::context(false);
-    let shared = Arc::new(Shared { gates: gates(&context), context, memories: Mutex::default() });
+    let shared = Arc::new(Shared {
+        gates: gates(&context),
+        context,
+        costs: cost::Costs::default(),
+        load_balancers: load_balancer::LoadBalancers::default(),
+        memories: Mutex::default(),
+    });
     let (action, writes) = server.serve(&[], reconcile(Arc::new(rollout()), shared)).await;
     assert_eq!(action.unwrap(), Action::await_change());
     assert!(writes.is_empty());
@@ -113,7 +171,13 @@ async fn writes_for(
     context: Context,
     objects: &[(&str, serde_json::Value)],
 ) -> Vec<testing::Asked> {
-    let shared = Arc::new(Shared { gates: gates(&context), context, memories: Mutex::default() });
+    let shared = Arc::new(Shared {
+        gates: gates(&context),
+        context,
+        costs: cost::Costs::default(),
+        load_balancers: load_balancer::LoadBalancers::default(),
+        memories: Mutex::default(),
+    });
     let (action, writes) = server.serve(objects, reconcile(Arc::new(rollout()), shared)).await;
     action.unwrap();
     writes

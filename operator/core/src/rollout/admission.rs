@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
     budget::Budgets,
-    people,
+    drain, people,
     population::{self, Goal, Member, Standing},
     report,
     schedule::Closed,
@@ -140,7 +140,7 @@ impl<'a, 'b> Room<'a, 'b> {
         let parallel = if fresh_failure { 1 } else { rollout.spec.resolved_max_parallel(members.len()) };
         let in_flight = members.iter().filter(|member| member.standing == Standing::InFlight).count();
         let bytes = STATUS_BYTES.saturating_sub(rollout.status.as_ref().map_or(0, report::most_bytes));
-        if in_flight >= parallel || bytes == 0 {
+        if in_flight >= parallel || bytes == 0 || drain::pauses(snapshot, now) {
             return Err(Hold::BusyWith { in_flight });
         }
         // What one machine takes of a budget is not seen when the next one is looked at.

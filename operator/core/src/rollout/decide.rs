@@ -405,7 +405,7 @@ pub(super) fn goal(snapshot: &Snapshot) -> Option<Goal> {
 }
 
 /// The revision that machines shall get.
-fn target_revision(snapshot: &Snapshot) -> Result<String, report::Waiting> {
+pub(super) fn target_revision(snapshot: &Snapshot) -> Result<String, report::Waiting> {
     let reference = &snapshot.rollout.spec.node_config_ref;
     let Some(config) = &snapshot.node_config else {
         return Err(report::Waiting::NoNodeConfig(reference.name.clone()));

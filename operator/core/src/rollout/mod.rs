@@ -14,9 +14,11 @@
 //! - `population`: which machines there are, and where each stands
 //! - `people`: what somebody asked for by an annotation
 //! - `stage`: where the run is between its machines; `checks`: what is asked there
+//! - `cost`: what a change costs a machine
 //! - `gate`: how answers are counted; `hook`: Jobs that are made once; `depends`: Rollouts that come first
 //! - `admission`: whether a further machine may be begun, and which
-//! - `steps`: what is next for a machine under way
+//! - `steps`: what is next for a machine under way; `drain`: while its pods leave it;
+//!   `load_balancer`: while it leaves load balancers
 //! - `schedule`: whether the Rollout's windows let machines be begun; `calendar`: windows on the time line
 //! - `budget`: whether the namespace's budgets let it
 //! - `deadline`: whether it makes no progress for too long
@@ -28,12 +30,15 @@ mod admission;
 mod budget;
 mod calendar;
 mod checks;
+mod cost;
 mod deadline;
 mod decide;
 mod depends;
+mod drain;
 mod estimate;
 mod gate;
 mod hook;
+mod load_balancer;
 mod people;
 mod population;
 mod preview;
@@ -48,9 +53,13 @@ mod steps;
 mod simulation;
 
 pub use budget::summarise_budget;
+pub use cost::{Question, admitted, answer, waiting};
 pub use decide::{Decision, decide};
 pub use gate::{AskedGates, GateAnswer, GateEvidence, asked_of_run};
 pub use hook::{JobView, RolloutJob, Wanted, label_value};
 pub use preview::{Preview, preview};
 pub use request::{NodeChange, Request};
-pub use snapshot::{Hosts, Ledger, NodeView, PodKeeper, PodKey, PodView, RolloutView, Snapshot};
+pub use snapshot::{
+    BudgetView, Hosts, Ledger, LoadBalancerAction, LoadBalancerAnswer, LoadBalancerCall, NodeView, PodKeeper, PodKey,
+    PodView, RolloutView, Snapshot,
+};

@@ -90,7 +90,7 @@ pub(super) fn node_of<'a>(snapshot: &'a Snapshot, host: &Host) -> Option<&'a Nod
 }
 
 /// Whether the host's agent reported that this assignment is active and converged.
-fn is_active(host: &Host, target: &Assignment) -> bool {
+pub(super) fn is_active(host: &Host, target: &Assignment) -> bool {
     host.status.as_ref().is_some_and(|status| {
         status.assigned.contains(target)
             && status.active.as_ref().is_some_and(|active| {

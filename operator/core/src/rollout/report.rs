@@ -369,9 +369,12 @@ fn blocked(snapshot: &Snapshot, hold: &Hold) -> Option<String> {
     let draining = status.into_iter().flat_map(|status| &status.in_flight).find_map(|entry| {
         let (step, waiting_for) = step_of(snapshot, entry);
         match step {
-            drover_crds::ClaimStep::Drain if waiting_for.as_deref().is_some_and(|what| what.starts_with("pod ")) => {
+            drover_crds::ClaimStep::Claim | drover_crds::ClaimStep::Drain
+                if waiting_for.as_deref().is_some_and(|what| what.starts_with("pod ")) =>
+            {
                 Some("Drain")
             }
+            drover_crds::ClaimStep::DetachVolumes if waiting_for.is_some() => Some("Volumes"),
             drover_crds::ClaimStep::Verify if waiting_for.is_some() => Some("Gate"),
             drover_crds::ClaimStep::BeforeHost | drover_crds::ClaimStep::AfterHost => Some("Hook"),
             _ => None,

@@ -1,8 +1,11 @@
 //! What can be asked of the API server, one write at a time.
 
-use drover_crds::{HostStatus, RolloutStatus};
+use drover_crds::{HostStatus, LoadBalancerStep, RolloutStatus};
 
-use super::{hook::Wanted, snapshot::PodKey};
+use super::{
+    hook::Wanted,
+    snapshot::{LoadBalancerCall, PodKey},
+};
 
 /// One write. Each names the version of the object that it was decided on, so that a write to a newer one is refused
 /// with a conflict, and decided anew.
@@ -33,6 +36,15 @@ pub enum Request {
     },
     /// Ask the API server to evict a pod. When it refuses, note that in the snapshot and ask again.
     Evict(PodKey),
+    /// Delete a pod that could not be evicted in time, whatever protects it.
+    DeletePod(PodKey),
+    /// Ask a load balancer outside the cluster for something. Note what it answers in the snapshot and ask again.
+    TellLoadBalancer {
+        /// What is asked, and for whom.
+        call: LoadBalancerCall,
+        /// Which load balancer, filled in for the machine.
+        step: Box<LoadBalancerStep>,
+    },
     /// Make a Job from its template. That one of its name is there already is as good; when the API server refuses, note that in
     /// the snapshot and ask again.
     CreateJob(Box<Wanted>),

@@ -31,16 +31,21 @@ pub struct Snapshot {
     pub nodes: BTreeMap<String, NodeView>,
     /// The Node that this operator runs on: it comes last.
     pub own_node: Option<String>,
-    /// What the run's revision would cost each machine, by the Host's name; absent where it is not known.
+    /// What it costs each machine to get the revision that the ledger names for it, else the run's, by the Host's name;
+    /// absent where it is not known, and for machines that have it.
     pub costs: BTreeMap<String, ChangeCost>,
     /// All budgets of the namespace.
     pub budgets: Vec<DisruptionBudget>,
     /// The ledgers of all other Rollouts of the namespace, read after this Rollout. They matter where there are budgets.
     pub ledgers: Vec<Ledger>,
-    /// The pods of each Node that is being drained, by Node.
+    /// The pods of each Node that is being drained, or that is to be, by Node.
     pub pods: BTreeMap<String, Vec<PodView>>,
+    /// The volumes that are attached to each drained Node and that no pod on it uses any more, by Node.
+    pub volumes: BTreeMap<String, Vec<String>>,
     /// Evictions that were refused since the decision was first asked for, with the reason in words.
     pub refused_evictions: BTreeMap<PodKey, String>,
+    /// What load balancers outside the cluster answered, for as long as that holds.
+    pub load_balancers: BTreeMap<LoadBalancerCall, LoadBalancerAnswer>,
     /// For each Host that is being verified, by name: what each of the gates of a machine showed, in their order.
     pub gates: BTreeMap<String, Vec<GateEvidence>>,
     /// What each of the gates of the run showed that are asked where it is now, in their order.
@@ -128,6 +133,8 @@ pub struct NodeView {
     pub uid: String,
     /// The version that was read; a write to another version is refused.
     pub resource_version: String,
+    /// Its InternalIP.
+    pub address: Option<String>,
     /// Its condition `Ready` is `True`.
     pub ready: bool,
     /// It takes no new pods.
@@ -141,7 +148,7 @@ pub struct NodeView {
 }
 
 /// A pod by namespace, name and UID.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PodKey {
     /// Its namespace.
     pub namespace: String,
@@ -158,7 +165,7 @@ impl fmt::Display for PodKey {
 }
 
 /// A pod on a Node that is being drained.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PodView {
     /// Which pod.
     pub key: PodKey,
@@ -168,19 +175,82 @@ pub struct PodView {
     pub finished: bool,
     /// It is being deleted.
     pub terminating: bool,
+    /// Its condition `Ready` is `True`.
+    pub ready: bool,
+    /// It has a volume of type `emptyDir`.
+    pub empty_dir: bool,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// The labels of its Namespace, where a rule asks for them.
+    pub namespace_labels: BTreeMap<String, String>,
+    /// The budgets that the API server asks before it evicts the pod.
+    pub budgets: Vec<BudgetView>,
+}
+
+/// A PodDisruptionBudget, as its status says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BudgetView {
+    /// Its name.
+    pub name: String,
+    /// How many of its pods may be disrupted now.
+    pub allowed: i32,
+    /// How many of its pods must be healthy.
+    pub needs: i32,
+    /// How many are.
+    pub has: i32,
+    /// Its pods that are not healthy may be evicted whatever the numbers are: `unhealthyPodEvictionPolicy: AlwaysAllow`.
+    pub unhealthy_may_go: bool,
 }
 
 /// Who would start a pod again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PodKeeper {
     /// A DaemonSet, on the same node.
     DaemonSet,
+    /// A DaemonSet that is gone: nobody, and nobody would keep it either.
+    GoneDaemonSet,
     /// The kubelet, which read it from a file.
     Kubelet,
     /// A controller, elsewhere.
+    #[default]
     Controller,
     /// Nobody.
     Nobody,
+}
+
+/// What a load balancer outside the cluster was asked for a machine.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LoadBalancerCall {
+    /// The token of the hold.
+    pub token: String,
+    /// The name of the step.
+    pub step: String,
+    /// What was asked.
+    pub action: LoadBalancerAction,
+}
+
+/// What a load balancer can be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum LoadBalancerAction {
+    /// Whether it sends anything to the machine.
+    Look,
+    /// To send nothing to it.
+    Leave,
+    /// To send to it again.
+    Return,
+}
+
+/// What it answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LoadBalancerAnswer {
+    /// It did what was asked; when it was looked at, it sends to the machine.
+    Done,
+    /// It sends nothing to the machine already, because somebody said so before.
+    Out,
+    /// It sends nothing new, and something is still open, in words.
+    Busy(String),
+    /// It did not do what was asked, for this reason.
+    Failed(String),
 }
 
 /// Another Rollout, as far as one that comes after it is concerned.

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use drover_crds::{
-    Assignment, Claim, ClaimStep, Gate, Hook, Hooks, Host, HostStatus, InFlightHost, Restore, RolloutSpec, RunOutcome,
-    RunRecord, UnmanagedPods,
+    Assignment, ChangeCost, Claim, ClaimStep, Drain, Gate, Hook, Hooks, Host, HostStatus, InFlightHost, Restore,
+    RolloutSpec, RunOutcome, RunRecord,
     condition::{self, Status},
 };
 use jiff::{SignedDuration, Timestamp};
@@ -17,7 +17,7 @@ use super::{
     hook::{self, Place, Progress},
     population::{self, entry_host},
     request::{NodeChange, Request},
-    snapshot::{NodeView, PodKeeper, PodView, Snapshot},
+    snapshot::{NodeView, Snapshot},
 };
 use crate::metadata::{name, uid};
 
@@ -33,7 +33,7 @@ const VERIFIED: &str = "Verified";
 const MOST_RUNS: usize = 16;
 
 /// How often a drain, or a gate that was just asked for, is looked at again.
-const SOON: Duration = Duration::from_secs(2);
+pub(super) const SOON: Duration = Duration::from_secs(2);
 /// How often something is looked at that is watched as well.
 const LATER: Duration = Duration::from_secs(15);
 
@@ -46,14 +46,14 @@ pub(super) enum Next {
 }
 
 /// A machine under way, taken apart.
-struct Subject<'a> {
-    snapshot: &'a Snapshot,
-    spec: &'a RolloutSpec,
-    host: &'a Host,
-    status: &'a HostStatus,
-    claim: &'a Claim,
-    node: Option<&'a NodeView>,
-    now: Timestamp,
+pub(super) struct Subject<'a> {
+    pub(super) snapshot: &'a Snapshot,
+    pub(super) spec: &'a RolloutSpec,
+    pub(super) host: &'a Host,
+    pub(super) status: &'a HostStatus,
+    pub(super) claim: &'a Claim,
+    pub(super) node: Option<&'a NodeView>,
+    pub(super) now: Timestamp,
 }
 
 /// What is next for the machine of this entry.
@@ -70,11 +70,12 @@ pub(super) fn next(snapshot: &Snapshot, entry: &InFlightHost, now: Timestamp) ->
         };
     };
     match subject.claim.step {
-        ClaimStep::Claim => subject.enter(subject.first_step()),
+        ClaimStep::Claim => subject.begin(),
         ClaimStep::BeforeHost => subject.hooks("beforeHost", |hooks| &hooks.before_host),
         ClaimStep::LeaveLoadBalancer => subject.leave_load_balancer(),
         ClaimStep::Cordon => subject.cordon(),
         ClaimStep::Drain => subject.drain(),
+        ClaimStep::DetachVolumes => subject.detach_volumes(),
         ClaimStep::Apply => subject.apply(),
         ClaimStep::Reboot => subject.reboot(),
         ClaimStep::Verify => subject.verify(),
@@ -97,7 +98,7 @@ pub(super) fn give_back(snapshot: &Snapshot, entry: &InFlightHost, why: &str, no
 pub(super) fn withdraw(snapshot: &Snapshot, entry: &InFlightHost, why: &str, now: Timestamp) -> Next {
     let subject = entry_host(snapshot, entry).and_then(|host| Subject::of(snapshot, host, now));
     match subject {
-        Some(subject) if subject.claim.step < ClaimStep::Apply => {
+        Some(subject) if subject.claim.step < ClaimStep::Apply && !subject.claim.applied => {
             subject.end(RunOutcome::Withdrawn, format!("given back unchanged: {why}"))
         }
         Some(_) => next(snapshot, entry, now),
@@ -137,6 +138,9 @@ fn hold(snapshot: &Snapshot, host: &Host, entry: &InFlightHost, now: Timestamp) 
         attempt,
         previous,
         cost: snapshot.costs.get(&entry.host).copied(),
+        applied: false,
+        drained_for: None,
+        left_load_balancers: vec![],
         step: ClaimStep::Claim,
         since: entry.since.clone(),
         step_started_at: Time(now),
@@ -155,9 +159,11 @@ fn hold(snapshot: &Snapshot, host: &Host, entry: &InFlightHost, now: Timestamp) 
     condition::remove(&mut status.conditions, VERIFIED);
     let mut claimed = host.clone();
     claimed.status = Some(status);
-    match Subject::of(snapshot, &claimed, now) {
-        Some(subject) => subject.enter(subject.first_step()),
-        None => Next::Wait(SOON),
+    let Some(subject) = Subject::of(snapshot, &claimed, now) else { return Next::Wait(SOON) };
+    match subject.begin() {
+        // What stands in the way of its drain is not known yet.
+        Next::Wait(_) => subject.write(subject.status.clone()),
+        next @ Next::Request(_) => next,
     }
 }
 
@@ -170,33 +176,79 @@ impl<'a> Subject<'a> {
         Some(Self { snapshot, spec: &snapshot.rollout.spec, host, status, claim, node, now })
     }
 
-    fn first_step(&self) -> ClaimStep {
+    /// What the change counts as.
+    pub(super) fn cost(&self) -> ChangeCost {
+        let known = self.claim.cost.filter(|_| !self.spec.always_disrupts());
+        known.unwrap_or(ChangeCost::Reboot)
+    }
+
+    /// How the machine is drained, if it is.
+    pub(super) fn drain_for(&self, cost: ChangeCost) -> Option<&'a Drain> {
+        self.spec.drain().filter(|_| cost >= ChangeCost::Drain)
+    }
+
+    /// Whether the machine leaves load balancers.
+    fn leaves_load_balancers_for(&self, cost: ChangeCost) -> bool {
+        let configured = self.spec.excludes_from_load_balancers() || !self.spec.load_balancer_steps().is_empty();
+        configured && cost >= ChangeCost::Restart
+    }
+
+    /// The step after `Claim`.
+    pub(super) fn first_step(&self) -> ClaimStep {
         let before = self.spec.hooks.as_ref().is_some_and(|hooks| !hooks.before_host.is_empty());
         if before { ClaimStep::BeforeHost } else { self.out_of_service() }
     }
 
     fn out_of_service(&self) -> ClaimStep {
-        if self.spec.excludes_from_load_balancers() { ClaimStep::LeaveLoadBalancer } else { self.after_load_balancer() }
+        if self.leaves_load_balancers_for(self.cost()) {
+            ClaimStep::LeaveLoadBalancer
+        } else {
+            self.after_load_balancer()
+        }
     }
 
-    fn after_load_balancer(&self) -> ClaimStep {
-        if self.spec.drain().is_some() { ClaimStep::Cordon } else { ClaimStep::Apply }
+    pub(super) fn after_load_balancer(&self) -> ClaimStep {
+        if self.drain_for(self.cost()).is_some() { ClaimStep::Cordon } else { ClaimStep::Apply }
+    }
+
+    /// Whether the machine is as far out of service as a reboot needs it, in this hold and at this moment.
+    fn may_reboot(&self) -> bool {
+        let all = ChangeCost::Reboot;
+        let is_drained = self.claim.drained_for.is_some() && self.node.is_some_and(|node| node.cordoned);
+        let has_left = !self.leaves_load_balancers_for(all) || self.leaves_load_balancers_for(self.cost());
+        (self.drain_for(all).is_none() || is_drained) && has_left
+    }
+
+    /// Records that the change costs a reboot after all: the machine is taken out of service from the beginning, and comes
+    /// back to what it has applied already.
+    fn take_out_for_reboot(&self) -> Next {
+        let mut status = self.status.clone();
+        status.claim = Some(Claim {
+            step: ClaimStep::Claim,
+            step_started_at: Time(self.now),
+            waiting_for: None,
+            cost: Some(ChangeCost::Reboot),
+            applied: true,
+            drained_for: None,
+            ..self.claim.clone()
+        });
+        self.write(status)
     }
 
     /// How long the step has gone on.
-    fn elapsed(&self) -> SignedDuration {
+    pub(super) fn elapsed(&self) -> SignedDuration {
         self.now.duration_since(self.claim.step_started_at.0)
     }
 
-    fn is_over(&self, seconds: i32) -> bool {
+    pub(super) fn is_over(&self, seconds: i32) -> bool {
         self.elapsed() >= SignedDuration::from_secs(i64::from(seconds))
     }
 
-    fn write(&self, status: HostStatus) -> Next {
+    pub(super) fn write(&self, status: HostStatus) -> Next {
         Next::Request(Request::WriteHost { host: name(&self.host.metadata).to_owned(), status: Box::new(status) })
     }
 
-    fn patch_node(&self, node: &NodeView, change: NodeChange) -> Next {
+    pub(super) fn patch_node(&self, node: &NodeView, change: NodeChange) -> Next {
         Next::Request(Request::PatchNode {
             node: self.host.spec.node_ref.name.clone(),
             resource_version: node.resource_version.clone(),
@@ -205,7 +257,7 @@ impl<'a> Subject<'a> {
     }
 
     /// Records that the machine is at this step now. The assignment is recorded together with the step that waits for it.
-    fn enter(&self, step: ClaimStep) -> Next {
+    pub(super) fn enter(&self, step: ClaimStep) -> Next {
         let mut status = self.status.clone();
         self.conclude(&mut status.conditions);
         self.record(status, step)
@@ -218,9 +270,12 @@ impl<'a> Subject<'a> {
             ClaimStep::Drain => Some((DRAINED, "Draining")),
             ClaimStep::Reboot => Some((REBOOTED, "Rebooting")),
             ClaimStep::Verify => Some((VERIFIED, "AskingGates")),
-            ClaimStep::Claim | ClaimStep::BeforeHost | ClaimStep::Apply | ClaimStep::AfterHost | ClaimStep::Restore => {
-                None
-            }
+            ClaimStep::Claim
+            | ClaimStep::BeforeHost
+            | ClaimStep::DetachVolumes
+            | ClaimStep::Apply
+            | ClaimStep::AfterHost
+            | ClaimStep::Restore => None,
         };
         if let Some((type_, reason)) = begun {
             condition::set(&mut status.conditions, type_, Status::Unknown, reason, "", None, self.now);
@@ -229,6 +284,9 @@ impl<'a> Subject<'a> {
             assign(&mut status, &self.claim.target);
         }
         let mut claim = Claim { step, step_started_at: Time(self.now), waiting_for: None, ..self.claim.clone() };
+        if self.claim.step == ClaimStep::Drain {
+            claim.drained_for = Some(self.cost());
+        }
         claim.commands = match step {
             ClaimStep::Verify => gate::commands(self.spec.host_gates(), &claim.token),
             _ => vec![],
@@ -249,9 +307,12 @@ impl<'a> Subject<'a> {
             ClaimStep::Drain => Some((DRAINED, "Drained")),
             ClaimStep::Reboot => Some((REBOOTED, "AnotherBootId")),
             ClaimStep::Verify => Some((VERIFIED, "GatesPassed")),
-            ClaimStep::Claim | ClaimStep::BeforeHost | ClaimStep::Apply | ClaimStep::AfterHost | ClaimStep::Restore => {
-                None
-            }
+            ClaimStep::Claim
+            | ClaimStep::BeforeHost
+            | ClaimStep::DetachVolumes
+            | ClaimStep::Apply
+            | ClaimStep::AfterHost
+            | ClaimStep::Restore => None,
         };
         if let Some((type_, reason)) = done {
             condition::set(conditions, type_, Status::True, reason, "", None, self.now);
@@ -259,12 +320,12 @@ impl<'a> Subject<'a> {
     }
 
     /// Records why the machine failed; what is left is to give it back.
-    fn fail(&self, message: String) -> Next {
+    pub(super) fn fail(&self, message: String) -> Next {
         self.end(RunOutcome::Failed, message)
     }
 
     /// Records that the hold ends so; what is left is to give the machine back.
-    fn end(&self, outcome: RunOutcome, message: String) -> Next {
+    pub(super) fn end(&self, outcome: RunOutcome, message: String) -> Next {
         let mut status = self.status.clone();
         if outcome == RunOutcome::Failed {
             let (is, reason) = (Status::False, "StepFailed");
@@ -284,7 +345,7 @@ impl<'a> Subject<'a> {
     }
 
     /// Records what the step waits for, or waits when that is recorded already.
-    fn wait_for(&self, what: String, look_again: Duration) -> Next {
+    pub(super) fn wait_for(&self, what: String, look_again: Duration) -> Next {
         if self.claim.waiting_for.as_ref() == Some(&what) {
             return Next::Wait(look_again);
         }
@@ -294,83 +355,8 @@ impl<'a> Subject<'a> {
     }
 
     /// The Node, or what to do without it.
-    fn node(&self) -> Result<&NodeView, Next> {
+    pub(super) fn node(&self) -> Result<&NodeView, Next> {
         self.node.ok_or_else(|| self.fail(format!("Node {} is gone", self.host.spec.node_ref.name)))
-    }
-
-    fn leave_load_balancer(&self) -> Next {
-        let node = match self.node() {
-            Ok(node) => node,
-            Err(next) => return next,
-        };
-        if node.load_balancer_label.is_none() {
-            return self.patch_node(node, NodeChange::ExcludeFromLoadBalancers(self.claim.token.clone()));
-        }
-        let settle = SignedDuration::from_secs(i64::from(self.spec.resolved_settle_seconds()));
-        match Duration::try_from(settle - self.elapsed()) {
-            Ok(left) if !left.is_zero() => Next::Wait(left),
-            _ => self.enter(self.after_load_balancer()),
-        }
-    }
-
-    fn cordon(&self) -> Next {
-        match self.node() {
-            Ok(node) if node.cordoned => self.enter(ClaimStep::Drain),
-            Ok(node) => self.patch_node(node, NodeChange::Cordon(self.claim.token.clone())),
-            Err(next) => next,
-        }
-    }
-
-    fn drain(&self) -> Next {
-        let node = match self.node() {
-            Ok(node) => node,
-            Err(next) => return next,
-        };
-        if !node.cordoned {
-            // Somebody uncordoned it, and pods may come back while we evict: cordon again first.
-            return self.patch_node(node, NodeChange::Cordon(self.claim.token.clone()));
-        }
-        let Some(drain) = self.spec.drain() else {
-            return self.enter(ClaimStep::Apply);
-        };
-        let Some(pods) = self.snapshot.pods.get(&self.host.spec.node_ref.name) else {
-            return Next::Wait(SOON);
-        };
-        let mut leaving: Vec<&PodView> = pods.iter().filter(|pod| leaves(pod)).collect();
-        leaving.sort_by(|a, b| a.key.cmp(&b.key));
-        if leaving.is_empty() {
-            return self.enter(ClaimStep::Apply);
-        }
-        let obstacles: Vec<String> =
-            leaving.iter().filter_map(|pod| self.obstacle(drain.resolved_unmanaged_pods(), pod)).collect();
-        let timeout = drain.resolved_timeout_seconds();
-        if self.is_over(timeout) {
-            // What was recorded while it waited says more than this moment: evictions are not tried again now.
-            let rest = self.claim.waiting_for.clone().unwrap_or_else(|| listed(&leaving));
-            return self.fail(format!("not drained within {timeout} s: {rest}"));
-        }
-        let evictable = leaving
-            .iter()
-            .find(|pod| !pod.terminating && self.obstacle(drain.resolved_unmanaged_pods(), pod).is_none());
-        match evictable {
-            Some(pod) => Next::Request(Request::Evict(pod.key.clone())),
-            None if obstacles.is_empty() => self.wait_for(listed(&leaving), SOON),
-            None => self.wait_for(obstacles.join("; "), SOON),
-        }
-    }
-
-    /// Why this pod does not leave, if something is in its way.
-    fn obstacle(&self, unmanaged: UnmanagedPods, pod: &PodView) -> Option<String> {
-        if pod.terminating {
-            return None;
-        }
-        if pod.keeper == PodKeeper::Nobody && unmanaged == UnmanagedPods::Block {
-            return Some(format!(
-                "pod {} has no controller that would start it again: delete it, or set disruption.drain.unmanagedPods: Evict",
-                pod.key
-            ));
-        }
-        self.snapshot.refused_evictions.get(&pod.key).map(|refusal| format!("pod {}: {refusal}", pod.key))
     }
 
     fn apply(&self) -> Next {
@@ -382,7 +368,11 @@ impl<'a> Subject<'a> {
         if let Some(active) = self.status.active.as_ref().filter(|active| active.generation == generation) {
             if active.converged {
                 let reboots = !active.reboot_required.is_empty() && self.spec.reboots();
-                return if reboots { self.enter(ClaimStep::Reboot) } else { self.applied() };
+                return match (reboots, self.may_reboot()) {
+                    (false, _) => self.applied(),
+                    (true, true) => self.enter(ClaimStep::Reboot),
+                    (true, false) => self.take_out_for_reboot(),
+                };
             }
             let message = active.message.as_deref().unwrap_or("see the agent's log");
             return self.fail(format!("{} of {} resources failed: {message}", active.failed, active.resources));
@@ -425,7 +415,8 @@ impl<'a> Subject<'a> {
 
     /// Gives the machine back. Where the node is as it was, there is no step of its own for that.
     fn finish(&self, status: HostStatus) -> Next {
-        if self.node.is_some_and(|node| self.mark_of_ours(node).is_some()) {
+        let is_marked = self.node.is_some_and(|node| self.mark_of_ours(node).is_some());
+        if is_marked || !self.claim.left_load_balancers.is_empty() {
             return self.record(status, ClaimStep::Restore);
         }
         self.release(status)
@@ -459,6 +450,10 @@ impl<'a> Subject<'a> {
                     active.message.as_deref().unwrap_or("see the agent's log")
                 )),
             };
+        }
+        if let Some(node) = self.node.filter(|node| !node.cordoned && self.claim.drained_for.is_some()) {
+            // Somebody uncordoned it, and pods may come back while it goes down.
+            return self.patch_node(node, NodeChange::Cordon(self.claim.token.clone()));
         }
         let timeout = self.spec.resolved_reboot_timeout_seconds();
         if self.is_over(timeout) {
@@ -508,7 +503,14 @@ impl<'a> Subject<'a> {
 
     /// Gives back the node as it was, then lets the machine go.
     fn restore(&self) -> Next {
-        if let Some((node, change)) = self.node.and_then(|node| Some((node, self.mark_of_ours(node)?))) {
+        let change = self.node.and_then(|node| Some((node, self.mark_of_ours(node)?)));
+        if let Some((node, NodeChange::Uncordon)) = &change {
+            return self.patch_node(node, NodeChange::Uncordon);
+        }
+        if let Some(next) = self.return_to_load_balancers() {
+            return next;
+        }
+        if let Some((node, change)) = change {
             return self.patch_node(node, change);
         }
         self.release(self.status.clone())
@@ -560,18 +562,4 @@ fn assign(status: &mut HostStatus, target: &Assignment) {
     status.assigned.push(target.clone());
     status.assigned.sort();
     status.assigned_generation += 1;
-}
-
-/// Whether a drain waits for the pod: the others stay, as with `kubectl drain`.
-fn leaves(pod: &PodView) -> bool {
-    !pod.finished && !matches!(pod.keeper, PodKeeper::DaemonSet | PodKeeper::Kubelet)
-}
-
-/// The first pods by name, and how many more.
-fn listed(pods: &[&PodView]) -> String {
-    let first: Vec<String> = pods.iter().take(3).map(|pod| pod.key.to_string()).collect();
-    match pods.len() {
-        0..=3 => format!("waiting for {} to terminate", first.join(", ")),
-        more => format!("waiting for {} and {} more to terminate", first.join(", "), more - 3),
-    }
 }

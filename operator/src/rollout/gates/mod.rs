@@ -169,7 +169,7 @@ impl Asker {
 }
 
 /// The machine's own address.
-fn internal_address(node: &Node) -> Option<String> {
+pub(super) fn internal_address(node: &Node) -> Option<String> {
     let addresses = node.status.as_ref()?.addresses.as_ref()?;
     addresses.iter().find(|address| address.type_ == "InternalIP").map(|address| address.address.clone())
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, env, panic};
 
-use drover_crds::{RolloutPhase, RunOutcome};
+use drover_crds::{ChangeCost, RolloutPhase, RunOutcome};
 use fastrand::Rng;
 use jiff::SignedDuration;
 use serde_json::{Value, json};
@@ -94,6 +94,13 @@ impl Schedule {
         let hosts = random.usize(1..5);
         let mut world = World::new(hosts, spec(&mut random));
         world.strict = true;
+        // From a seed of their own, so that the rest of a schedule is the same as without them.
+        let mut costs = Rng::with_seed(!seed);
+        for host in 1..=hosts {
+            use ChangeCost::{Drain, NoOp, None, Reboot, Reload, Restart};
+            let known = costs.choice([NoOp, None, Reload, Restart, Drain, Reboot]).filter(|_| costs.bool());
+            world.costs.extend(known.map(|cost| (format!("node-{host}"), cost)));
+        }
         let older = world.snapshot(0);
         let stale = seed.is_multiple_of(2);
         Self { random, world, foreign: BTreeMap::new(), older, hosts, joined: 100, stale, tell }

@@ -5,12 +5,14 @@
 //! - `scenarios`: one story each
 //! - `gates`: gates, hooks and Rollouts that wait for each other
 //! - `stopping`: runs that are stopped, rolled back, held, approved
+//! - `disruption`: how machines are taken out of service
 //! - `time`: stories of windows, deadlines, estimates and previews
 //! - `budgets`: several Rollouts under one budget
 //! - `history`: random histories
 //! - `scale`: tens of thousands of machines
 
 mod budgets;
+mod disruption;
 mod gates;
 mod history;
 mod scale;

@@ -74,7 +74,7 @@ fn a_budget_that_blocks_is_named_and_then_the_drain_fails_and_gives_back() {
     let status = world.status();
     assert_eq!(status.display.unwrap().blocked.as_deref(), Some("Drain"));
     let message = status.message.unwrap();
-    assert!(message.contains("pod default/web-1: the budget needs 2 healthy pods and has 2"), "{message}");
+    assert!(message.contains("pod default/web-1: PodDisruptionBudget web needs 2 healthy pods and has 2"), "{message}");
     world.until(RolloutPhase::Failed);
     let status = world.status();
     assert!(status.failures[0].message.starts_with("not drained within 300 s: pod default/web-1"), "{status:?}");

@@ -249,7 +249,7 @@ fn a_machine_under_way_that_somebody_leaves_out_is_given_back_if_it_was_not_chan
         world.settle(0);
         world.now += SignedDuration::from_secs(2);
     }
-    assert!(world.nodes["node-1"].cordoned);
+    assert_eq!(crate::metadata::name(&world.claimed()[0].metadata), "node-1");
     world.annotate("drover.dev/skip", "node-1");
     world.until(RolloutPhase::Complete);
     assert_eq!(revisions(&world).into_values().collect::<Vec<_>>(), ["base-1", "base-2"]);

@@ -6,9 +6,9 @@ use std::{
 };
 
 use drover_crds::{
-    AppliedReport, ChangeCost, DisruptionBudget, Host, HostSpec, HostStatus, InFlightHost, NodeConfig, NodeConfigSpec,
-    NodeConfigStatus, NodeRef, OnClose, Rollout, RolloutPhase, RolloutSpec, RolloutStatus, RunOutcome, RunRecord,
-    StageStep, StopAction,
+    AppliedReport, ChangeCost, ClaimStep, DisruptionBudget, Host, HostSpec, HostStatus, InFlightHost, LoadBalancerStep,
+    NodeConfig, NodeConfigSpec, NodeConfigStatus, NodeRef, OnClose, Rollout, RolloutPhase, RolloutSpec, RolloutStatus,
+    RunOutcome, RunRecord, StageStep, StopAction,
 };
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -20,7 +20,10 @@ use super::super::{
     gate::{GateAnswer, GateEvidence},
     hook::{JobView, RolloutJob},
     request::{NodeChange, Request},
-    snapshot::{Ledger, NodeView, PodKeeper, PodKey, PodView, RolloutView, Snapshot},
+    snapshot::{
+        BudgetView, Ledger, LoadBalancerAction, LoadBalancerAnswer, LoadBalancerCall, NodeView, PodKeeper, PodKey,
+        PodView, RolloutView, Snapshot,
+    },
 };
 use crate::metadata::{name, uid};
 
@@ -30,6 +33,8 @@ pub(super) struct Pod {
     pub(super) node: String,
     /// The budget that protects it, by name.
     pub(super) budget: Option<&'static str>,
+    /// Budgets as they are shown, beside that one.
+    pub(super) shown: Vec<BudgetView>,
 }
 
 /// What the agent on a machine does with a new catalog, and what the machine's gates show after it.
@@ -54,6 +59,22 @@ pub(super) struct World {
     pub(super) pods: Vec<Pod>,
     /// How many evictions each budget still allows; a pod that is evicted takes one, and gives it back when it runs again.
     pub(super) budgets: BTreeMap<&'static str, i32>,
+    /// The servers that a load balancer outside the cluster sends nothing to, by its name and the server's.
+    pub(super) out: BTreeSet<(String, String)>,
+    /// What it answers instead of doing what it is asked.
+    pub(super) answer: Option<LoadBalancerAnswer>,
+    /// What it answered since there was last nothing to do.
+    pub(super) answers: BTreeMap<LoadBalancerCall, LoadBalancerAnswer>,
+    /// The evictions that were refused since there was last nothing to do.
+    pub(super) refused: BTreeMap<PodKey, String>,
+    /// The Jobs as well.
+    pub(super) refused_jobs: BTreeMap<String, String>,
+    /// The volumes that are attached, by Node.
+    pub(super) attached: BTreeMap<String, Vec<String>>,
+    /// The pods that were deleted rather than evicted, by name.
+    pub(super) deleted: Vec<String>,
+    /// The pod that does not end when it is evicted.
+    pub(super) slow: Option<&'static str>,
     pub(super) luck: BTreeMap<String, Luck>,
     /// What the change costs each machine.
     pub(super) costs: BTreeMap<String, ChangeCost>,
@@ -122,6 +143,14 @@ impl World {
             budgets: BTreeMap::new(),
             costs: BTreeMap::new(),
             disruption_budgets: vec![],
+            out: BTreeSet::new(),
+            answer: None,
+            answers: BTreeMap::new(),
+            refused: BTreeMap::new(),
+            refused_jobs: BTreeMap::new(),
+            attached: BTreeMap::new(),
+            deleted: vec![],
+            slow: None,
             luck: BTreeMap::new(),
             needs_reboot: false,
             run_gates: vec![],
@@ -150,21 +179,24 @@ impl World {
         let node = NodeView { uid: format!("n{id}"), ready: true, resource_version: "1".into(), ..Default::default() };
         self.nodes.insert(machine.into(), node);
         let key = PodKey { namespace: "kube-system".into(), name: format!("agent-{machine}"), uid: format!("a{id}") };
-        let view = PodView { key, keeper: PodKeeper::DaemonSet, finished: false, terminating: false };
-        self.pods.push(Pod { view, node: machine.into(), budget: None });
+        let view = PodView { key, keeper: PodKeeper::DaemonSet, ready: true, ..PodView::default() };
+        self.pods.push(Pod { view, node: machine.into(), budget: None, shown: vec![] });
     }
 
     pub(super) fn pod(&mut self, pod: &str, node: &str, budget: Option<&'static str>, managed: bool) {
         let key = PodKey { namespace: "default".into(), name: pod.into(), uid: format!("p-{pod}") };
         let keeper = if managed { PodKeeper::Controller } else { PodKeeper::Nobody };
-        let view = PodView { key, keeper, finished: false, terminating: false };
-        self.pods.push(Pod { view, node: node.into(), budget });
+        let view = PodView { key, keeper, ready: true, ..PodView::default() };
+        self.pods.push(Pod { view, node: node.into(), budget, shown: vec![] });
     }
 
     pub(super) fn snapshot(&self, index: usize) -> Snapshot {
         let mut pods: BTreeMap<String, Vec<PodView>> = self.nodes.keys().map(|node| (node.clone(), vec![])).collect();
         for pod in &self.pods {
-            pods.entry(pod.node.clone()).or_default().push(pod.view.clone());
+            let mut view = pod.view.clone();
+            view.budgets = pod.budget.into_iter().filter_map(|budget| self.budget(budget)).collect();
+            view.budgets.extend(pod.shown.iter().cloned());
+            pods.entry(pod.node.clone()).or_default().push(view);
         }
         let gates = self.hosts.iter().map(|host| {
             let shown = match self.luck(name(&host.metadata)) {
@@ -179,6 +211,8 @@ impl World {
             node_config: self.has_config.then(|| self.config.clone()),
             revisions: self.revisions.clone(),
             own_node: self.own_node.clone(),
+            volumes: self.nodes.keys().map(|node| (node.clone(), self.volumes(node))).collect(),
+            load_balancers: self.answers.clone(),
             reported: None,
             costs: self.costs.clone(),
             budgets: self.disruption_budgets.clone(),
@@ -199,6 +233,44 @@ impl World {
             refused_jobs: BTreeMap::new(),
             other_rollouts: self.other_rollouts.clone(),
         }
+    }
+
+    /// A budget, as its status says.
+    fn budget(&self, name: &str) -> Option<BudgetView> {
+        let allowed = *self.budgets.get(name)?;
+        Some(BudgetView { name: name.into(), allowed, needs: 2, has: 2 + allowed, unhealthy_may_go: false })
+    }
+
+    fn tell_load_balancer(&mut self, call: &LoadBalancerCall, step: &LoadBalancerStep) -> LoadBalancerAnswer {
+        let server = match (&step.haproxy, &step.http) {
+            (Some(haproxy), _) => haproxy.resolved_server().to_owned(),
+            (None, Some(http)) => http.leave.url.rsplit('/').next().unwrap_or_default().to_owned(),
+            (None, None) => String::new(),
+        };
+        let place = (step.name.clone(), server);
+        let failed = matches!(self.answer, Some(LoadBalancerAnswer::Failed(_)));
+        let answer = self.answer.clone();
+        match call.action {
+            LoadBalancerAction::Look if self.out.contains(&place) => LoadBalancerAnswer::Out,
+            LoadBalancerAction::Look => LoadBalancerAnswer::Done,
+            _ if failed => answer.unwrap_or(LoadBalancerAnswer::Done),
+            LoadBalancerAction::Leave => {
+                let recorded = self.hosts.iter().filter_map(|host| host.status.as_ref()?.claim.as_ref());
+                let ours = recorded.filter(|claim| claim.token == call.token);
+                let is_recorded = ours.flat_map(|claim| &claim.left_load_balancers).any(|left| left.step == *step);
+                assert!(is_recorded || !self.strict, "told before it is recorded");
+                self.out.insert(place);
+                answer.unwrap_or(LoadBalancerAnswer::Done)
+            }
+            LoadBalancerAction::Return => {
+                self.out.remove(&place);
+                LoadBalancerAnswer::Done
+            }
+        }
+    }
+
+    fn volumes(&self, node: &str) -> Vec<String> {
+        self.attached.get(node).cloned().unwrap_or_default()
     }
 
     pub(super) fn luck(&self, host: &str) -> Luck {
@@ -237,11 +309,19 @@ impl World {
                     return false;
                 };
                 host.metadata.resource_version = Some(version);
+                let step = |status: Option<&HostStatus>| Some(status?.claim.as_ref()?.step);
+                let begins = step(host.status.as_ref()) != step(Some(&status));
+                if let Some(claim) = status.claim.as_ref().filter(|claim| begins && claim.step == ClaimStep::Reboot) {
+                    // What was seen when it was decided on: an administrator may uncordon it at any moment after.
+                    let out = seen.nodes.get(&host.spec.node_ref.name).is_some_and(|node| node.cordoned);
+                    let drains = self.rollouts[index].spec.drain().is_some();
+                    assert!(!drains || (claim.drained_for.is_some() && out), "reboots undrained: {claim:?}");
+                }
                 let claim = status.claim.as_ref();
                 let before = host.status.as_ref().map(|status| status.assigned.clone());
                 assert!(
                     before.is_none_or(|before| before == status.assigned)
-                        || claim.is_some_and(|claim| claim.step == drover_crds::ClaimStep::Apply),
+                        || claim.is_some_and(|claim| claim.step == ClaimStep::Apply),
                     "assigned without being at the step Apply"
                 );
                 host.status = Some(*status);
@@ -292,8 +372,21 @@ impl World {
                         seen.refused_evictions.insert(key, "the budget needs 2 healthy pods and has 2".into());
                         return true;
                     }
-                    self.pods.remove(position);
+                    if self.slow == Some(key.name.as_str()) {
+                        self.pods[position].view.terminating = true;
+                    } else {
+                        self.pods.remove(position);
+                    }
                 }
+            }
+            Request::TellLoadBalancer { call, step } => {
+                let answer = self.tell_load_balancer(&call, &step);
+                seen.load_balancers.insert(call.clone(), answer.clone());
+                self.answers.insert(call, answer);
+            }
+            Request::DeletePod(key) => {
+                self.deleted.push(key.name.clone());
+                self.pods.retain(|pod| pod.view.key != key);
             }
         }
         self.writes += 1;
@@ -332,21 +425,30 @@ impl World {
         }
     }
 
+    /// Asks once and carries it out; or how long to wait.
+    pub(super) fn step(&mut self, index: usize) -> Option<Duration> {
+        let mut snapshot = self.snapshot(index);
+        std::mem::swap(&mut snapshot.refused_evictions, &mut self.refused);
+        std::mem::swap(&mut snapshot.refused_jobs, &mut self.refused_jobs);
+        let Decision { request, look_again } = decide(&snapshot, self.now);
+        let Some(request) = request else {
+            self.refused.clear();
+            self.refused_jobs.clear();
+            self.answers.clear();
+            return Some(look_again);
+        };
+        self.carry_out(index, request, &mut snapshot);
+        self.refused = snapshot.refused_evictions;
+        self.refused_jobs = snapshot.refused_jobs;
+        None
+    }
+
     /// Asks and carries out until there is nothing to do but wait.
     pub(super) fn settle(&mut self, index: usize) -> Duration {
-        let mut snapshot = self.snapshot(index);
         for _ in 0..500 {
-            let Decision { request, look_again } = decide(&snapshot, self.now);
-            let Some(request) = request else { return look_again };
-            let refused = snapshot.refused_evictions.clone();
-            let mut refused_jobs = snapshot.refused_jobs.clone();
-            self.carry_out(index, request, &mut snapshot);
-            refused_jobs.append(&mut snapshot.refused_jobs);
-            let refused =
-                if snapshot.refused_evictions.len() > refused.len() { snapshot.refused_evictions } else { refused };
-            snapshot = self.snapshot(index);
-            snapshot.refused_evictions = refused;
-            snapshot.refused_jobs = refused_jobs;
+            if let Some(look_again) = self.step(index) {
+                return look_again;
+            }
         }
         panic!("no rest after 500 requests: {:?}", self.rollouts[index].status);
     }
