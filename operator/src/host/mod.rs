@@ -167,7 +167,7 @@ async fn reconcile(node: Arc<Node>, shared: Arc<Shared>) -> Result<Action, Error
     };
     let host = assign(&api, host, context, configs).await?;
     let summary = summarise(&host, is_ready(&node), now());
-    if !says(host.status.as_ref(), &summary) {
+    if !says(host.status.as_ref(), &summary) && !is_said_with_the_next_step(&host, &summary) {
         let body = json!({
             "apiVersion": format!("{GROUP}/{VERSION}"), "kind": "Host",
             // One that was made again meanwhile is another one.
@@ -244,6 +244,14 @@ fn is_labelled(host: &Host, node: &Node) -> bool {
 pub(crate) fn is_ready(node: &Node) -> bool {
     let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref());
     conditions.into_iter().flatten().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+}
+
+/// Whether nothing but the columns' strings of a machine under way is new: the Rollout's next write to it says that as well,
+/// and another write before it would only get in its way.
+fn is_said_with_the_next_step(host: &Host, summary: &HostStatus) -> bool {
+    let is_held = host.status.as_ref().is_some_and(|status| status.claim.is_some());
+    let display = host.status.as_ref().and_then(|status| status.display.clone());
+    is_held && says(host.status.as_ref(), &HostStatus { display, ..summary.clone() })
 }
 
 /// Whether the status says already what the summary would.
