@@ -98,21 +98,26 @@ fn node_events(fleet: Arc<Fleet>, mut store: Writer<Node>) -> impl Stream<Item =
     let changes = fleet.nodes.changes().into_stream();
     let known = fleet.nodes.all();
     store.apply_watcher_event(&Event::Init);
-    known.iter().for_each(|node| store.apply_watcher_event(&Event::InitApply((**node).clone())));
+    for node in &known {
+        store.apply_watcher_event(&Event::InitApply((**node).clone()));
+    }
     store.apply_watcher_event(&Event::InitDone);
     let changed = changes.flat_map(move |change| {
         let nodes: Vec<Node> = match change {
-            Change::Of(name) => match fleet.nodes.get(&name) {
-                Some(node) => vec![(*node).clone()],
-                None => {
+            Change::Of(name) => {
+                if let Some(node) = fleet.nodes.get(&name) {
+                    vec![(*node).clone()]
+                } else {
                     let metadata = ObjectMeta { name: Some(name), ..ObjectMeta::default() };
                     store.apply_watcher_event(&Event::Delete(Node { metadata, ..Node::default() }));
                     vec![]
                 }
-            },
+            }
             Change::Everything => fleet.nodes.all().iter().map(|node| (**node).clone()).collect(),
         };
-        nodes.iter().for_each(|node| store.apply_watcher_event(&Event::Apply(node.clone())));
+        for node in &nodes {
+            store.apply_watcher_event(&Event::Apply(node.clone()));
+        }
         stream::iter(nodes)
     });
     stream::iter(known).map(|node| (*node).clone()).chain(changed).map(Ok)
