@@ -173,18 +173,27 @@ async fn reconcile(node: Arc<Node>, shared: Arc<Shared>) -> Result<Action, Error
     let host = assign(&api, host, context, configs).await?;
     let summary = summarise(&host, is_ready(&node), now());
     if !says(host.status.as_ref(), &summary) && !is_said_with_the_next_step(&host, &summary) {
-        let body = json!({
-            "apiVersion": format!("{GROUP}/{VERSION}"), "kind": "Host",
-            // One that was made again meanwhile is another one.
-            "metadata": {"name": name, "uid": host.metadata.uid}, "status": summary,
-        });
-        let host: Host = objects::apply_status(&api, &name, MANAGER, &body)
-            .await
-            .map_err(|error| Error::WriteStatus(name.clone(), error))?;
-        context.fleet.observe_host(host);
+        let next = with_summary(host.status.clone().unwrap_or_default(), summary);
+        // Not by server-side apply: Rollouts write these conditions as well, and of two who own parts of one condition, neither
+        // could take it away.
+        match objects::change_status(&api, &*host, &host.status, &Some(next), MANAGER).await {
+            Ok(host) => context.fleet.observe_host(host),
+            // Its event brings it back here.
+            Err(kube::Error::Api(status)) if status.is_conflict() || status.is_not_found() => {}
+            Err(error) => return Err(Error::WriteStatus(name, error)),
+        }
     }
     context.backoff.reset(&format!("host/{name}"));
     Ok(Action::requeue(RESYNC))
+}
+
+/// A Host's status with what is said of it.
+pub(crate) fn with_summary(status: HostStatus, summary: HostStatus) -> HostStatus {
+    let HostStatus { observed_generation, phase, message, display, conditions, .. } = summary;
+    let mut all = status.conditions;
+    all.retain(|condition| conditions.iter().all(|other| other.type_ != condition.type_));
+    all.extend(conditions);
+    HostStatus { observed_generation, phase, message, display, conditions: all, ..status }
 }
 
 /// Gives a Host that no Rollout holds what it shall have. A conflict means that something else happened to it: its event

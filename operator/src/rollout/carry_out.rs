@@ -1,9 +1,11 @@
 //! Makes the one request that was decided on. Each write names the version it was decided on; a conflict is an answer, not
 //! an error: the decision is taken anew.
 
-use drover_core::host::summarise;
-use drover_core::rollout::{NodeChange, PodKey, Request, Snapshot};
-use drover_crds::{Host, HostStatus, Rollout, keys};
+use drover_core::{
+    host::summarise,
+    rollout::{NodeChange, PodKey, Request, Snapshot},
+};
+use drover_crds::{Host, Rollout, keys};
 use k8s_openapi::{
     api::{
         core::v1::{Node, Pod},
@@ -20,6 +22,7 @@ use serde_json::{Value, json};
 
 use crate::{
     context::{Context, now},
+    host::with_summary,
     objects,
 };
 
@@ -98,15 +101,6 @@ pub(super) async fn carry_out(context: &Context, snapshot: &Snapshot, request: R
         }
         Request::Evict(pod) => evict(context, pod).await,
     }
-}
-
-/// A Host's status with what is said of it.
-fn with_summary(status: HostStatus, summary: HostStatus) -> HostStatus {
-    let HostStatus { observed_generation, phase, message, display, conditions, .. } = summary;
-    let mut all = status.conditions;
-    all.retain(|condition| conditions.iter().all(|other| other.type_ != condition.type_));
-    all.extend(conditions);
-    HostStatus { observed_generation, phase, message, display, conditions: all, ..status }
 }
 
 fn posting() -> PostParams {
