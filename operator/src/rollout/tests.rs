@@ -180,7 +180,7 @@ async fn a_further_machine_is_begun_on_what_was_read_for_it_and_not_on_what_was_
         let (_, writes) = server.serve(&objects, reconciled).await;
         let admitted =
             |asked: &testing::Asked| asked.body["status"]["inFlight"].as_array().is_some_and(|all| !all.is_empty());
-        assert_eq!(writes.iter().any(admitted), begun, "{ready}: {writes:?}");
+        assert_eq!(writes.iter().any(admitted), begun, "Ready: {ready}");
         assert!(!writes.is_empty());
     }
 }
