@@ -93,6 +93,7 @@ mod tests {
             interval_seconds,
             resources: vec![],
             reboot: None,
+            commands: vec![],
             digest: Digest::of(b""),
         }
         .seal()

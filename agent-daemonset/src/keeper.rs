@@ -15,13 +15,14 @@ use drover_apply::{
     facts::{self, Gatherer},
     state::Pending,
 };
-use drover_catalog::{Catalog, Digest, Report};
+use drover_catalog::{Catalog, CommandResult, Digest, Outcome, Report};
 use tokio::{select, sync::watch, time};
 use tracing::{error, info, warn};
 
 use crate::{
     admission::{self, Admitted},
     cli::{Exit, RunOptions},
+    commands,
     link::Link,
     masters::Masters,
     memory::Memory,
@@ -184,7 +185,13 @@ impl<'a> Keeper<'a> {
         let report = match result {
             // The marker stays: the next start goes on.
             Ok(result) if result.interrupted => return Duration::ZERO,
-            Ok(result) => run_report::of_run(&catalog, result, started.elapsed(), &self.root),
+            Ok(result) => {
+                let mut report = run_report::of_run(&catalog, result, started.elapsed(), &self.root);
+                if report.outcome == Outcome::Converged {
+                    report.commands = self.run_commands(&catalog).await;
+                }
+                report
+            }
             Err(error) => {
                 error!(%error, "the run could not go on");
                 run_report::of_failed_run(&catalog, &error, started.elapsed(), &self.root)
@@ -212,6 +219,28 @@ impl<'a> Keeper<'a> {
             self.memory.end_run()?;
         }
         Ok(result)
+    }
+
+    /// Runs the commands that were not run yet, and remembers how they ended.
+    async fn run_commands(&self, catalog: &Catalog) -> Vec<CommandResult> {
+        if catalog.commands.is_empty() {
+            return vec![];
+        }
+        let known = self.memory.command_results().unwrap_or_default();
+        let host = match LocalHost::open(&self.root, true) {
+            Ok(host) => host,
+            Err(error) => {
+                error!(%error, "could not run the commands of a Rollout; the next run tries again");
+                return vec![];
+            }
+        };
+        let results = commands::run(&host, catalog, &known).await;
+        if results != known
+            && let Err(error) = self.memory.keep_command_results(&results)
+        {
+            error!(%error, "could not note on disk that the commands of a Rollout were run; they are run again");
+        }
+        results
     }
 
     /// Hands over a report that is news. Says whether it outlives a restart.
@@ -272,6 +301,7 @@ mod tests {
                 interval_seconds: 60,
                 resources: vec![],
                 reboot: allowed.map(str::to_owned),
+                commands: vec![],
                 digest: Digest::of(b""),
             };
             let result = RunResult {
@@ -302,6 +332,7 @@ mod tests {
             millis_by_type: std::collections::BTreeMap::new(),
             duration_millis: 0,
             reboot_required: vec![],
+            commands: vec![],
             boot_id: String::new(),
             agent_version: String::new(),
         };

@@ -72,5 +72,6 @@ async fn subject(options: &ApplyOptions, state: &StateDir) -> Subject {
         facts,
         generation: 0,
         reboot: None,
+        commands: vec![],
     }
 }

@@ -6,6 +6,7 @@
 mod admission;
 mod backups;
 mod cli;
+mod commands;
 mod facts;
 mod keeper;
 mod link;

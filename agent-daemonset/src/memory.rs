@@ -2,13 +2,14 @@
 //! that it keeps, whether a run was cut off, and the report that no master has yet.
 
 use drover_apply::{StateDir, StateError};
-use drover_catalog::{Catalog, Report};
+use drover_catalog::{Catalog, CommandResult, Report};
 use serde::{Serialize, de::DeserializeOwned};
 use tracing::warn;
 
 const CATALOG: &str = "catalog.json";
 const RUNNING: &str = "running";
 const REPORT: &str = "report.json";
+const COMMANDS: &str = "commands.json";
 
 /// The agent's part of the state folder.
 #[derive(Clone, Copy)]
@@ -53,6 +54,16 @@ impl Memory<'_> {
     /// A master has the report.
     pub(crate) fn report_delivered(self) -> Result<(), StateError> {
         self.0.remove(REPORT)
+    }
+
+    /// How the commands ended that were run last.
+    pub(crate) fn command_results(self) -> Result<Vec<CommandResult>, StateError> {
+        Ok(self.get(COMMANDS)?.unwrap_or_default())
+    }
+
+    /// Keeps how commands ended: they are not run again.
+    pub(crate) fn keep_command_results(self, results: &[CommandResult]) -> Result<(), StateError> {
+        self.put(COMMANDS, &results)
     }
 
     fn get<T: DeserializeOwned>(self, name: &str) -> Result<Option<T>, StateError> {

@@ -32,6 +32,7 @@ pub(crate) fn of_run(catalog: &Catalog, result: RunResult, took: Duration, root:
         duration_millis: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
         reboot_required,
         boot_id: facts::boot_id(root),
+        commands: vec![],
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
     }
 }
@@ -100,6 +101,7 @@ mod tests {
             interval_seconds: 60,
             resources: vec![],
             reboot: None,
+            commands: vec![],
             digest: Digest::of(b""),
         };
         let result = RunResult { resources, ..RunResult::default() };

@@ -167,6 +167,9 @@ pub struct AppliedReport {
     /// Why the machine must reboot; at most 10 reasons. A Rollout brings it about.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub reboot_required: Vec<String>,
+    /// How the commands ended that the claim asks for.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub commands: Vec<CommandReport>,
     /// The first failures, or what was changed, in words.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub message: Option<String>,
@@ -180,6 +183,32 @@ pub struct AppliedReport {
     /// The agent's version.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub agent_version: Option<String>,
+}
+
+/// How a command ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CommandReport {
+    /// The wish that it was run for.
+    pub token: String,
+    /// Its exit code; absent when it could not be started, took too long, or was ended by a signal.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub code: Option<i32>,
+    /// The last 256 bytes of what it printed, or why it could not be started.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub message: Option<String>,
+}
+
+/// A command that the machine's agent runs once.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ClaimCommand {
+    /// Tells this wish from every other.
+    pub token: String,
+    /// The program and its arguments.
+    pub argv: Vec<String>,
+    /// How long it may take, in seconds.
+    pub timeout_seconds: i32,
 }
 
 /// A Rollout's hold on a machine.
@@ -220,6 +249,9 @@ pub struct Claim {
     /// reports another boot id.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub reboot: Option<String>,
+    /// Commands that the machine's agent runs once, for the gates.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub commands: Vec<ClaimCommand>,
     /// How the hold ends, once that is known; then the machine is given back.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub outcome: Option<RunOutcome>,
@@ -254,6 +286,8 @@ pub enum ChangeCost {
 pub enum ClaimStep {
     /// Held, nothing done yet.
     Claim,
+    /// The hooks before a machine are run.
+    BeforeHost,
     /// The label that takes the node out of load balancers is set, and settles.
     LeaveLoadBalancer,
     /// The node takes no new pods.
@@ -266,6 +300,8 @@ pub enum ClaimStep {
     Reboot,
     /// The gates are asked.
     Verify,
+    /// The hooks after a machine are run.
+    AfterHost,
     /// Cordon and label become what they were before.
     Restore,
 }
@@ -275,12 +311,14 @@ impl ClaimStep {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Claim => "Claim",
+            Self::BeforeHost => "BeforeHost",
             Self::LeaveLoadBalancer => "LeaveLoadBalancer",
             Self::Cordon => "Cordon",
             Self::Drain => "Drain",
             Self::Apply => "Apply",
             Self::Reboot => "Reboot",
             Self::Verify => "Verify",
+            Self::AfterHost => "AfterHost",
             Self::Restore => "Restore",
         }
     }

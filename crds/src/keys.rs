@@ -6,6 +6,18 @@ pub const NODE_CONFIG_LABEL: &str = "drover.dev/node-config";
 pub const VIA_LABEL: &str = "drover.dev/via";
 /// On what a MasterPool owns: the pool's name.
 pub const MASTER_POOL_LABEL: &str = "drover.dev/master-pool";
+/// On a Job that was made for a Rollout: the Rollout's name.
+pub const ROLLOUT_LABEL: &str = "drover.dev/rollout";
+/// On a Job that was made for a Rollout: the number of the run.
+pub const RUN_LABEL: &str = "drover.dev/run";
+/// On a Job that was made for a batch, or a machine of it: the batch, from 0.
+pub const BATCH_LABEL: &str = "drover.dev/batch";
+/// On a Job that was made for a machine: the Host's name.
+pub const HOST_LABEL: &str = "drover.dev/host";
+/// On a Job that was made for a machine: the token of the hold on it.
+pub const HOLD_TOKEN_ANNOTATION: &str = "drover.dev/hold-token";
+/// On a Job that was made from a CronJob by other than its schedule, as `kubectl create job --from` writes it.
+pub const INSTANTIATE_ANNOTATION: &str = "cronjob.kubernetes.io/instantiate";
 /// On a Rollout: hosts are given back before it goes.
 pub const ROLLOUT_FINALIZER: &str = "drover.dev/rollout";
 /// On a Node, by Kubernetes: load balancers outside the cluster leave this node out.

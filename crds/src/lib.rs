@@ -18,8 +18,8 @@ mod node_config;
 mod rollout;
 
 pub use host::{
-    AppliedReport, Assignment, ChangeCost, Claim, ClaimStep, Host, HostDisplay, HostSpec, HostStatus, NodeRef, Restore,
-    RunOutcome, RunRecord,
+    AppliedReport, Assignment, ChangeCost, Claim, ClaimCommand, ClaimStep, CommandReport, Host, HostDisplay, HostSpec,
+    HostStatus, NodeRef, Restore, RunOutcome, RunRecord,
 };
 pub use limit::{Limit, Tolerance};
 pub use master_pool::{MasterPool, MasterPoolSpec, MasterPoolStatus};

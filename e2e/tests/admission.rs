@@ -57,7 +57,7 @@ fn refused() -> Vec<Refused> {
     let version = r#"write a whole version as the package manager prints it, such as "1:2.4.57-2""#;
     let unit = "write the name of a unit, such as nginx or backup.timer";
     let limit = r#"write a number of hosts from 1 to 100000, or a percentage from "1%" to "100%"; to stop, set paused: true"#;
-    let gate = "a gate has exactly one of nodeReady and http; write each check as a gate of its own";
+    let gate = "a gate has exactly one kind, such as nodeReady, http or prometheus; write each check as a gate of its own";
     vec![
         // What a resource is.
         resource("{name: a}", "", one_thing),
@@ -275,15 +275,58 @@ const ACCEPTED: &[(&str, &str)] = &[
         "Rollout",
         "{nodeConfigRef: {name: base}, gates: {host: [{nodeReady: {}}, {http: {port: 65535, path: '/?a=%20'}}]}}",
     ),
+    (
+        "Rollout",
+        "{nodeConfigRef: {name: base}, dependsOn: [{name: db}], gates: {preflight: [{job: {templateRef: {name: a}}}], \
+         host: [{podsReady: {}}, {nodeConditions: [{type: A, status: 'False'}]}, {tcp: {port: 1}, dryRun: true}], \
+         batch: [{prometheus: {url: 'http://x', query: up, max: 0.01}, failureLimit: 0}, {http: {url: 'https://x'}}]}, \
+         hooks: {beforeRun: [{name: a, jobTemplateRef: {name: a}, onFailure: Ignore}]}}",
+    ),
     ("MasterPool", "{}"),
     ("MasterPool", "{replicas: 100}"),
 ];
+
+/// What is refused of gates and hooks, at each of their places.
+fn refused_gates() -> Vec<Refused> {
+    let mut all = vec![rollout(
+        "gates: {host: [{http: {port: 80, url: 'http://x'}}]}",
+        "gates.host[].http",
+        "an http gate has a port of the machine, with path and scheme if need be, or a whole url",
+    )];
+    for place in ["preflight", "host", "batch"] {
+        let mut gate = |gate: &str, field: &str, advice| {
+            let field = format!("gates.{place}[].{field}");
+            all.push(rollout(&format!("gates: {{{place}: [{gate}]}}"), field.trim_end_matches('.'), advice));
+        };
+        let url = "write a URL that begins with http:// or https://, without spaces";
+        gate("{http: {url: 'ftp://x'}}", "http.url", url);
+        gate("{prometheus: {url: x, query: up, max: 1}}", "prometheus.url", url);
+        gate("{prometheus: {url: 'http://x', query: up}}", "prometheus", "a prometheus gate has a max or a min");
+        let secret = "{object: {apiVersion: v1, kind: Secret, name: a, expression: 'true'}}";
+        gate(secret, "object", "a gate reads no Secrets");
+        if place != "host" {
+            gate("{name: a}", "", "a gate of a run or a batch has exactly one of http, object, prometheus and job");
+        }
+    }
+    for place in ["beforeRun", "beforeBatch", "beforeHost", "afterHost", "afterBatch", "afterRun"] {
+        let hook = |name: &str| format!("{{name: {name}, jobTemplateRef: {{name: a}}}}");
+        let mut hooks = |hooks: &str, field: &str, advice| {
+            all.push(rollout(&format!("hooks: {{{place}: [{hooks}]}}"), &format!("hooks.{place}[]{field}"), advice));
+        };
+        let name = "write a name of lower case letters, digits and -, with a letter or digit at both ends";
+        hooks(&hook("A.b"), ".name", name);
+        hooks(&[hook("a"), hook("a")].join(", "), "", "Duplicate value");
+    }
+    all
+}
 
 #[tokio::test]
 async fn each_rule_refuses_with_advice_and_no_rule_is_untried() {
     let cluster = Cluster::connect().await;
     let mut tried = BTreeSet::new();
-    for (refused, answer) in try_all(&cluster, refused().into_iter().chain(refused_resources()).collect()).await {
+    for (refused, answer) in
+        try_all(&cluster, refused().into_iter().chain(refused_resources()).chain(refused_gates()).collect()).await
+    {
         let Refused { kind, spec, field, advice } = refused;
         let causes = answer.expect_err(&format!("{kind} {spec} is refused"));
         let names = |(at, message): &(String, String)| *at == field && message.contains(advice);

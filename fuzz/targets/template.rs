@@ -39,6 +39,7 @@ libfuzzer_sys::fuzz_target!(|template: &str| {
         facts: Facts::default(),
         generation: 1,
         reboot: None,
+        commands: vec![],
     };
     let revision = RevisionRef { node_config: "base".into(), revision: "base-1".into() };
     let compiled = compile::compile(&subject, &[(revision.clone(), &content)]);

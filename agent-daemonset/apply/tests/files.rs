@@ -70,6 +70,7 @@ fn catalog() -> Catalog {
         interval_seconds: 3600,
         resources: parts.map(resource).into(),
         reboot: None,
+        commands: vec![],
         digest: Digest::of(b""),
     }
     .seal()

@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use crate::{Digest, Resource};
+use crate::{Digest, HostCommand, Resource};
 
 /// What one machine must look like: the work of a master, for one host and one assignment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,6 +19,9 @@ pub struct Catalog {
     /// The boot during which the machine may reboot, by the kernel's boot id; absent: it must not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reboot: Option<String>,
+    /// Commands that are run once, after the machine is what the rest says.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub commands: Vec<HostCommand>,
     /// The digest of everything above; see [`Catalog::seal`].
     pub digest: Digest,
 }
@@ -41,8 +44,12 @@ impl Catalog {
     }
 
     fn compute_digest(&self) -> serde_json::Result<Digest> {
-        let Self { host, generation, revisions, interval_seconds, resources, reboot, digest: _ } = self;
-        Digest::of_json(&(host, generation, revisions, interval_seconds, resources, reboot))
+        let Self { host, generation, revisions, interval_seconds, resources, reboot, commands, digest: _ } = self;
+        if commands.is_empty() {
+            // As agents know it that know of no commands.
+            return Digest::of_json(&(host, generation, revisions, interval_seconds, resources, reboot));
+        }
+        Digest::of_json(&(host, generation, revisions, interval_seconds, resources, reboot, commands))
     }
 }
 
@@ -88,6 +95,7 @@ mod tests {
                 })],
             )],
             reboot: None,
+            commands: vec![],
             digest: Digest::of(b""),
         }
         .seal()
@@ -100,6 +108,9 @@ mod tests {
         assert!(sealed.is_intact());
         let mut forged = sealed.clone();
         forged.generation += 1;
+        assert!(!forged.is_intact());
+        let mut forged = sealed.clone();
+        forged.commands = vec![HostCommand { token: "a".into(), argv: vec!["reboot".into()], timeout_seconds: 1 }];
         assert!(!forged.is_intact());
         let mut forged = sealed;
         forged.host.uid = "u2".into();

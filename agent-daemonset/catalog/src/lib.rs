@@ -5,6 +5,7 @@
 //! default. What a catalog *means* on a machine is `drover-apply`'s; how it is made is `drover-core`'s.
 
 mod catalog;
+mod command;
 mod digest;
 pub mod facts;
 mod part;
@@ -13,6 +14,7 @@ mod resource;
 mod sensitive;
 
 pub use catalog::{Catalog, HostIdentity, RevisionRef};
+pub use command::{CommandResult, HostCommand};
 pub use digest::{Digest, Digester};
 pub use facts::{Facts, Memory, Networking, Os, Processors, VolatileFacts};
 pub use part::{

@@ -2,9 +2,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Digest, HostIdentity, ResourceId, RevisionRef};
+use crate::{CommandResult, Digest, HostIdentity, ResourceId, RevisionRef};
 
-/// What one run of an agent did. It holds no content, no diff and no command output that could carry a secret.
+/// What one run of an agent did. It holds no content, no diff and no output of a resource's command, which could carry a secret.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
     /// The host that the applied catalog was made for.
@@ -33,6 +33,9 @@ pub struct Report {
     /// The kernel's boot id while the run went on: it changes with each reboot.
     #[serde(default)]
     pub boot_id: String,
+    /// How the catalog's commands ended that were run.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub commands: Vec<CommandResult>,
     /// The agent's version.
     #[serde(default)]
     pub agent_version: String,

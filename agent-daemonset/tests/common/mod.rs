@@ -51,6 +51,7 @@ pub(crate) fn catalog(generation: i64, resources: Vec<Resource>) -> Catalog {
         interval_seconds: 3600,
         resources,
         reboot: None,
+        commands: vec![],
         digest: Digest::of(b""),
     }
     .seal()

@@ -3,10 +3,12 @@
 //! - `strategy`: how many at once, in which portions and order, and when to stop
 //! - `disruption`: how a machine is taken out of service
 //! - `gate`: what must be seen
+//! - `hook`: what is run at its turning points, and what comes before it
 //! - `status`: where it is
 
 mod disruption;
 mod gate;
+mod hook;
 mod status;
 mod strategy;
 
@@ -15,7 +17,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use self::{disruption::*, gate::*, status::*, strategy::*};
+pub use self::{disruption::*, gate::*, hook::*, status::*, strategy::*};
 use crate::Limit;
 
 /// How revisions of a NodeConfig travel over the machines.
@@ -57,9 +59,32 @@ pub struct RolloutSpec {
     /// so that a node that was cordoned before stays cordoned. Left out: it stays in service.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub disruption: Option<Disruption>,
-    /// What must be seen before a machine counts as updated. Left out: the agent's report that it converged suffices.
+    /// What must be seen before a run begins, before a machine counts as updated, and before a batch counts as done. At each of
+    /// these places all gates are asked, and all must pass. Left out: the agent's report that it converged suffices.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub gates: Option<Gates>,
+    /// Jobs that are run before and after the run, each batch and each machine, one after the other in their order. Left out:
+    /// none.
+    ///
+    /// A hook's Job is made from a CronJob, as `kubectl create job --from=cronjob/…` does: once for each run and place, whatever
+    /// happens to the operator meanwhile. A run that is tried again is another run, so what a hook does must bear being done
+    /// again. Each container gets the environment variables `DROVER_ROLLOUT`, `DROVER_RUN`, `DROVER_REVISION`, `DROVER_BATCH`
+    /// (from 0) and `DROVER_HOST`, the last two where they apply. The Job has the labels `drover.dev/rollout`,
+    /// `drover.dev/run`, `drover.dev/batch` and `drover.dev/host`. Those of a run are removed when a later run has begun, those
+    /// of a machine that succeeded when the machine is done, all of them with the Rollout. Delete one to have it made again.
+    ///
+    /// Hooks are run on the way forward. What comes after something is run when it succeeded: after a machine that failed, a
+    /// batch that was stopped, or a run that was aborted or rolled back, no hook is run. While a run is rolled back, the hooks
+    /// of machines are run for each machine that goes back (`DROVER_REVISION` is what it goes back to), those of batches and
+    /// of the run are not. A Job that runs when the run is stopped is left to end.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub hooks: Option<Hooks>,
+    /// Rollouts of this namespace that come first: a run begins when each of them is complete, with the newest revision of its
+    /// own NodeConfig, or the one that it pins. For example `[{name: database}]` for the web tier. Left out: none.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub depends_on: Vec<Dependency>,
     /// True: no further machine is begun. Those under way are finished and given back. Left out: false.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub paused: Option<bool>,
@@ -151,6 +176,21 @@ impl RolloutSpec {
     /// The gates of each machine.
     pub fn host_gates(&self) -> &[Gate] {
         self.gates.as_ref().map_or(&[], |gates| &gates.host)
+    }
+
+    /// The gates before a run.
+    pub fn preflight_gates(&self) -> &[Gate] {
+        self.gates.as_ref().map_or(&[], |gates| &gates.preflight)
+    }
+
+    /// The gates after each batch.
+    pub fn batch_gates(&self) -> &[Gate] {
+        self.gates.as_ref().map_or(&[], |gates| &gates.batch)
+    }
+
+    /// Whether Jobs are made for it: by hooks, or by gates.
+    pub fn has_jobs(&self) -> bool {
+        self.hooks.as_ref().is_some_and(|hooks| !hooks.is_empty()) || self.gates.as_ref().is_some_and(Gates::have_jobs)
     }
 
     fn load_balancer(&self) -> Option<&LoadBalancer> {

@@ -5,6 +5,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::gate::DryRunGate;
 use crate::ClaimStep;
 
 /// Where the Rollout is.
@@ -46,6 +47,10 @@ pub struct RolloutStatus {
     /// The first 20 machines that failed in the run, and why.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub failures: Vec<Failure>,
+    /// What the gates of a run or a batch that decide nothing (`dryRun`) showed last.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["gate".into()]))]
+    pub dry_run_gates: Vec<DryRunGate>,
     /// The runs before, newest first, at most 10.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub history: Vec<Run>,

@@ -14,6 +14,7 @@ mod access;
 mod configs;
 mod crashes;
 mod engine;
+mod gates;
 mod main_job;
 mod people;
 mod rollouts;

@@ -29,7 +29,8 @@ use std::{
 };
 
 use drover_catalog::{
-    Catalog, Claim, Digest, Disruption, DriftMode, Edit, Facts, HostIdentity, Part, Resource, ResourceId, RevisionRef,
+    Catalog, Claim, Digest, Disruption, DriftMode, Edit, Facts, HostCommand, HostIdentity, Part, Resource, ResourceId,
+    RevisionRef,
 };
 use drover_crds::{DisruptionLevel, NodeConfigResource};
 
@@ -70,6 +71,8 @@ pub struct Subject {
     pub generation: i64,
     /// The boot during which the machine may reboot, where a Rollout says so.
     pub reboot: Option<String>,
+    /// Commands that a Rollout wants to be run once.
+    pub commands: Vec<HostCommand>,
 }
 
 /// Why there is no catalog. Each message says where, and what to do.
@@ -268,6 +271,7 @@ pub fn compile(subject: &Subject, revisions: &[(RevisionRef, &Content)]) -> Resu
         interval_seconds: interval.unwrap_or(DEFAULT_INTERVAL_SECONDS),
         resources,
         reboot: subject.reboot.clone(),
+        commands: subject.commands.clone(),
         digest: Digest::of(b""),
     }
     .seal()
@@ -334,7 +338,7 @@ fn node_config(
     content: &Content,
     room: &mut usize,
 ) -> Result<Vec<Compiled>, CompileError> {
-    let Subject { host: _, node_name, labels, facts, generation: _, reboot: _ } = subject;
+    let Subject { host: _, node_name, labels, facts, generation: _, reboot: _, commands: _ } = subject;
     let data = data::merge(&content.layers, labels)
         .map_err(|problem| CompileError::Data { node_config: name.to_owned(), problem })?;
     let templates = Templates::new(facts, &data, node_name, labels);

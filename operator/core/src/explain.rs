@@ -216,6 +216,7 @@ mod tests {
             interval_seconds: 60,
             resources: vec![other, fetch, config, service],
             reboot: None,
+            commands: vec![],
             digest: Digest::of(b""),
         }
     }

@@ -83,6 +83,7 @@ mod tests {
             facts: Facts::default(),
             generation: 1,
             reboot: None,
+            commands: vec![],
         }
     }
 

@@ -160,6 +160,7 @@ pub fn subject(host: &Host) -> Option<Subject> {
         facts: compile::facts_from_status(status.facts.as_ref()?)?,
         generation: status.assigned_generation,
         reboot: None,
+        commands: vec![],
     })
 }
 
@@ -176,6 +177,7 @@ fn now(subject: &Subject, name: &str, active: Option<(&str, &Content)>) -> Catal
         interval_seconds: 0,
         resources: Vec::new(),
         reboot: None,
+        commands: vec![],
         digest: drover_catalog::Digest::of(b""),
     })
 }

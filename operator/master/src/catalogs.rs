@@ -79,6 +79,7 @@ impl Catalogs {
             facts: facts.clone(),
             generation: host.generation,
             reboot: host.reboot.clone(),
+            commands: host.commands.clone(),
         };
         // The turn goes with the work: a caller that leaves does not stop it.
         let work = move || {

@@ -13,12 +13,12 @@ use std::{
     },
 };
 
-use drover_catalog::{Digest, Facts, HostIdentity, RevisionRef, SensitiveBytes};
+use drover_catalog::{Digest, Facts, HostCommand, HostIdentity, RevisionRef, SensitiveBytes};
 use drover_core::{
     compile::facts_from_status,
     revision::{Content, Stored},
 };
-use drover_crds::{AppliedReport, Assignment, Host, condition, keys::NODE_CONFIG_LABEL};
+use drover_crds::{AppliedReport, Assignment, ClaimCommand, Host, condition, keys::NODE_CONFIG_LABEL};
 use k8s_openapi::{
     api::{apps::v1::ControllerRevision, core::v1::Secret},
     apimachinery::pkg::apis::meta::v1::Condition,
@@ -51,6 +51,8 @@ pub(crate) struct HostView {
     pub(crate) generation: i64,
     /// The boot during which the machine may reboot.
     pub(crate) reboot: Option<String>,
+    /// The commands that a Rollout wants to be run once.
+    pub(crate) commands: Vec<HostCommand>,
     pub(crate) active: Option<AppliedReport>,
     pub(crate) applied: Option<Condition>,
     pub(crate) drifted: Option<Condition>,
@@ -71,7 +73,8 @@ impl HostView {
             facts: status.facts.as_ref().and_then(facts_from_status),
             assigned: status.assigned,
             generation: status.assigned_generation,
-            reboot: status.claim.and_then(|claim| claim.reboot),
+            reboot: status.claim.as_ref().and_then(|claim| claim.reboot.clone()),
+            commands: status.claim.into_iter().flat_map(|claim| claim.commands).map(command).collect(),
             active: status.active,
             applied: condition::find(&status.conditions, APPLIED).cloned(),
             drifted: condition::find(&status.conditions, DRIFTED).cloned(),
@@ -80,10 +83,17 @@ impl HostView {
             // revisions, which grow as well.
             version: metadata.resource_version.and_then(|version| version.parse().ok()),
         };
-        let Self { identity, node, labels, facts, assigned, generation, reboot, .. } = &view;
-        view.inputs = Digest::of_json(&(identity, &node.name, labels, facts, assigned, generation, reboot)).ok()?;
+        let Self { identity, node, labels, facts, assigned, generation, reboot, commands, .. } = &view;
+        let inputs = (identity, &node.name, labels, facts, assigned, generation, reboot, commands);
+        view.inputs = Digest::of_json(&inputs).ok()?;
         Some(view)
     }
+}
+
+/// A command, as the catalog has it.
+fn command(wish: ClaimCommand) -> HostCommand {
+    let ClaimCommand { token, argv, timeout_seconds } = wish;
+    HostCommand { token, argv, timeout_seconds: u32::try_from(timeout_seconds).unwrap_or(1) }
 }
 
 /// A revision in the two halves that it is stored in, until both are there.

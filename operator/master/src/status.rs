@@ -8,7 +8,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use drover_catalog::{Facts, HostIdentity, Outcome, Report, ResourceReport, ResourceStatus, Totals};
 use drover_core::compile::facts_for_status;
-use drover_crds::{AppliedReport, Assignment, GROUP, Host, VERSION, condition};
+use drover_crds::{AppliedReport, Assignment, CommandReport, GROUP, Host, VERSION, condition};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{
@@ -38,6 +38,8 @@ const COMPILED: &str = "Compiled";
 /// How many flapping resources and reasons to reboot a Host names.
 const MAX_FLAPPING: usize = 20;
 const MAX_REASONS: usize = 10;
+/// How many commands a Host tells of: as many as there can be gates.
+const MAX_COMMANDS: usize = 16;
 
 const DIFFERS: &str = "Differs";
 const CORRECTED: &str = "Corrected";
@@ -113,6 +115,16 @@ pub(crate) fn report(host: &HostView, report: &Report, now: Timestamp) -> Option
         flapping: flapping(report).take(MAX_FLAPPING).map(|resource| clean(resource.id.as_str())).collect(),
         drifted_from: drifted_from(report),
         reboot_required: report.reboot_required.iter().take(MAX_REASONS).map(|reason| clean(reason)).collect(),
+        commands: report
+            .commands
+            .iter()
+            .take(MAX_COMMANDS)
+            .map(|result| CommandReport {
+                token: result.token.clone(),
+                code: result.code,
+                message: text(&result.message),
+            })
+            .collect(),
         message: text(&words(report, if converged { ResourceStatus::Changed } else { ResourceStatus::Failed })),
         last_change_time: if changed + corrected > 0 {
             Some(Time(now))
@@ -414,6 +426,7 @@ mod tests {
             totals,
             millis_by_type: std::collections::BTreeMap::new(),
             reboot_required: vec![],
+            commands: vec![],
             host: view().identity,
             generation: 3,
             catalog: Digest::of(b"catalog"),

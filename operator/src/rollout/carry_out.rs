@@ -20,6 +20,7 @@ use kube::{
 };
 use serde_json::{Value, json};
 
+use super::jobs;
 use crate::{
     context::{Context, now},
     host::with_summary,
@@ -37,6 +38,8 @@ pub(crate) enum Error {
     Host(String, #[source] kube::Error),
     #[error("cannot change Node {0}")]
     Node(String, #[source] kube::Error),
+    #[error("cannot make or remove Job {0}")]
+    Job(String, #[source] kube::Error),
     #[error("cannot evict pod {0}")]
     Evict(PodKey, #[source] kube::Error),
 }
@@ -47,6 +50,8 @@ pub(super) enum Outcome {
     Done(Option<Box<Rollout>>),
     /// The API server would not evict this pod, for this reason.
     Refused(PodKey, String),
+    /// This Job could not be made, for this reason.
+    RefusedJob(String, String),
     /// The object changed meanwhile, or is gone.
     Conflict,
 }
@@ -100,10 +105,17 @@ pub(super) async fn carry_out(context: &Context, snapshot: &Snapshot, request: R
             settle(written.map(|node| context.fleet.observe_node(node)), |error| Error::Node(node, error))
         }
         Request::Evict(pod) => evict(context, pod).await,
+        Request::CreateJob(wanted) => {
+            let name = wanted.name.clone();
+            jobs::create(context, &snapshot.rollout, *wanted).await.map_err(|error| Error::Job(name, error))
+        }
+        Request::DeleteJob { name, uid } => {
+            jobs::delete(context, &name, uid).await.map_err(|error| Error::Job(name, error))
+        }
     }
 }
 
-fn posting() -> PostParams {
+pub(super) fn posting() -> PostParams {
     PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() }
 }
 

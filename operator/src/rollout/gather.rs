@@ -10,9 +10,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use drover_core::rollout::{NodeView, PodKeeper, PodKey, PodView, Request, Snapshot};
-use drover_crds::{Claim, ClaimStep, Host, NodeConfig, Rollout, keys};
-use futures::{StreamExt as _, TryStreamExt as _, stream};
+use drover_core::rollout::{
+    GateEvidence, NodeView, PodKeeper, PodKey, PodView, Request, RolloutJob, RolloutView, Snapshot, asked_of_run,
+};
+use drover_crds::{Claim, ClaimStep, Host, NodeConfig, Rollout, StageStep, keys};
+use futures::{StreamExt as _, TryStreamExt as _, future::join_all, stream};
 use jiff::Timestamp;
 use k8s_openapi::api::{
     apps::v1::ControllerRevision,
@@ -20,9 +22,12 @@ use k8s_openapi::api::{
 };
 use kube::{Api, ResourceExt, api::ListParams};
 
-use super::gates::{Gates, Target};
+use super::{
+    gates::{Gates, Target},
+    jobs,
+};
 use crate::{
-    context::Context,
+    context::{Context, now},
     fleet::{Change, Changes},
     host::is_ready,
 };
@@ -38,6 +43,8 @@ pub(crate) enum Error {
     Host(String, #[source] kube::Error),
     #[error("cannot read Node {0}")]
     Node(String, #[source] kube::Error),
+    #[error("cannot list the Jobs of Rollout {0}")]
+    Jobs(String, #[source] kube::Error),
     #[error("cannot list {0}")]
     List(&'static str, #[source] kube::Error),
 }
@@ -48,6 +55,8 @@ const LISTEN: Duration = Duration::from_secs(1);
 /// How long the pods of a node are not looked at again; longer where many nodes are drained at once.
 const PODS: Duration = Duration::from_secs(2);
 const PODS_PER_NODE: Duration = Duration::from_millis(20);
+/// How long the Rollout's Jobs are not listed again, unless one was made.
+const JOBS: Duration = Duration::from_millis(500);
 /// How long a node that is verified is not read again.
 const NODES: Duration = Duration::from_secs(1);
 /// How many nodes are asked about at once, and of how many the pods are listed between two decisions.
@@ -65,6 +74,8 @@ pub(super) struct Memory {
     pods: BTreeMap<String, (Instant, Vec<PodView>)>,
     /// When the nodes of machines that are verified were read.
     nodes: BTreeMap<String, Instant>,
+    /// The Rollout's Jobs, and when they were listed.
+    jobs: Option<(Instant, BTreeMap<String, RolloutJob>)>,
     /// When everything was last read, and how long that took.
     read: Option<(Instant, Duration)>,
 }
@@ -76,6 +87,7 @@ pub(super) enum About {
     Host(String),
     Node(String),
     Pod(PodKey),
+    Job,
 }
 
 impl About {
@@ -85,6 +97,7 @@ impl About {
             Request::WriteHost { host, .. } => Self::Host(host.clone()),
             Request::PatchNode { node, .. } => Self::Node(node.clone()),
             Request::Evict(pod) => Self::Pod(pod.clone()),
+            Request::CreateJob(_) | Request::DeleteJob { .. } => Self::Job,
         }
     }
 }
@@ -126,8 +139,14 @@ impl<'a> View<'a> {
             pods: BTreeMap::new(),
             refused_evictions: BTreeMap::new(),
             gates: BTreeMap::new(),
+            run_gates: vec![],
+            jobs: BTreeMap::new(),
+            refused_jobs: BTreeMap::new(),
+            other_rollouts: BTreeMap::new(),
             reported: memory.reported,
         };
+        // Something happened that may be about a Job.
+        memory.jobs = None;
         let listened = Instant::now();
         Ok(Some(Self { context, gates, memory, snapshot, hosts, nodes, listened, is_fresh: false }))
     }
@@ -146,17 +165,49 @@ impl<'a> View<'a> {
             let node = &host.spec.node_ref.name;
             match claim.step {
                 ClaimStep::Drain => drained.push(node.clone()),
-                ClaimStep::Verify => verified.push((host.name_any(), claim.token.clone(), node.clone())),
+                ClaimStep::Verify => {
+                    verified.push((host.name_any(), claim.token.clone(), claim.step_started_at.0, node.clone()));
+                }
                 _ => {}
             }
         }
         self.list_pods(&drained).await?;
-        self.read_nodes(verified.iter().map(|(_, _, node)| node.clone()).collect()).await?;
-        let node = |name: &str| self.context.fleet.nodes.get(name).map(|node| (*node).clone());
-        let targets =
-            verified.into_iter().map(|(host, token, name)| Target { host, token, node: node(&name) }).collect();
-        self.snapshot.gates = self.gates.ask(self.snapshot.rollout.spec.host_gates(), targets).await;
+        self.read_nodes(verified.iter().map(|(.., node)| node.clone()).collect()).await?;
+        self.ask_gates(verified).await;
+        self.list_jobs().await?;
+        self.snapshot.other_rollouts = other_rollouts(self.context, &self.snapshot.rollout).await?;
         Ok(true)
+    }
+
+    /// Asks the gates of machines (name, token, since when, node), and those of the run that are asked where it is.
+    async fn ask_gates(&mut self, verified: Vec<(String, String, Timestamp, String)>) {
+        let known = &self.context.fleet.nodes;
+        let target = |(host, place, since, node): (String, String, Timestamp, String)| {
+            let node = known.get(&node).map(|node| (*node).clone());
+            Target { place, host: Some(host), since, node }
+        };
+        let targets: Vec<Target> = verified.into_iter().map(target).collect();
+        let (at, rollout, gates) = (now(), &self.snapshot.rollout, self.gates);
+        gates.forget();
+        let machines = targets.iter().map(|target| gates.ask(rollout.spec.host_gates(), target, at));
+        let (run, machines) = tokio::join!(ask_run(rollout, gates, at), join_all(machines));
+        let asked = targets.iter().filter_map(|target| target.host.clone());
+        self.snapshot.gates = asked.zip(machines).collect();
+        self.snapshot.run_gates = run;
+    }
+
+    async fn list_jobs(&mut self) -> Result<(), Error> {
+        let rollout = &self.snapshot.rollout;
+        if !rollout.spec.has_jobs() {
+            return Ok(());
+        }
+        if self.memory.jobs.as_ref().is_none_or(|(listed, _)| listed.elapsed() >= JOBS) {
+            let listed = jobs::list(self.context, rollout).await;
+            let listed = listed.map_err(|error| Error::Jobs(rollout.name_any(), error))?;
+            self.memory.jobs = Some((Instant::now(), listed));
+        }
+        self.snapshot.jobs = self.memory.jobs.iter().flat_map(|(_, jobs)| jobs.clone()).collect();
+        Ok(())
     }
 
     /// Whether this request must be decided on what was read for it: it begins machines.
@@ -195,6 +246,9 @@ impl<'a> View<'a> {
         if let About::Pod(pod) = about {
             self.memory.pods.retain(|_, (_, pods)| pods.iter().all(|other| other.key != *pod));
         }
+        if let About::Job = about {
+            self.memory.jobs = None;
+        }
     }
 
     /// Reads the object again that a write was refused for.
@@ -216,7 +270,7 @@ impl<'a> View<'a> {
                     None => fleet.nodes.forget(name),
                 }
             }
-            About::Pod(_) => self.wrote(about, None),
+            About::Pod(_) | About::Job => self.wrote(about, None),
         }
         Ok(true)
     }
@@ -330,6 +384,47 @@ async fn listen(
         None => BTreeSet::new(),
     };
     Ok(Some((rollout, node_config, revisions)))
+}
+
+/// What the gates of the run itself answered that are asked where it is now.
+async fn ask_run(rollout: &Rollout, gates: &Gates, now: Timestamp) -> Vec<GateEvidence> {
+    match asked_of_run(rollout, now) {
+        Some(asked) => {
+            let target = Target { place: asked.place, host: None, node: None, since: asked.since };
+            gates.ask(asked.gates, &target, now).await
+        }
+        None => vec![],
+    }
+}
+
+/// The other Rollouts, while this one waits for some of them.
+async fn other_rollouts(context: &Context, rollout: &Rollout) -> Result<BTreeMap<String, RolloutView>, Error> {
+    let step = rollout.status.as_ref().and_then(|status| status.stage.as_ref()).map(|stage| stage.step);
+    if rollout.spec.depends_on.is_empty() || step.is_some_and(|step| step != StageStep::BeforeRun) {
+        return Ok(BTreeMap::new());
+    }
+    let (client, namespace, all) = (|| context.client.clone(), &context.namespace, ListParams::default());
+    let configs = Api::<NodeConfig>::namespaced(client(), namespace).list(&all).await;
+    let configs = configs.map_err(|error| Error::List("NodeConfigs", error))?.items;
+    let rollouts = Api::<Rollout>::namespaced(client(), namespace).list(&all).await;
+    let rollouts = rollouts.map_err(|error| Error::List("Rollouts", error))?.items;
+    let newest = |name: &str| {
+        let config = configs.iter().find(|config| config.name_any() == name)?;
+        config.status.as_ref()?.revision.clone()
+    };
+    Ok(rollouts.iter().map(|other| (other.name_any(), rollout_view(other, &newest))).collect())
+}
+
+fn rollout_view(rollout: &Rollout, newest: &dyn Fn(&str) -> Option<String>) -> RolloutView {
+    let reference = &rollout.spec.node_config_ref;
+    let status = rollout.status.as_ref();
+    RolloutView {
+        depends_on: rollout.spec.depends_on.iter().map(|other| other.name.clone()).collect(),
+        phase: status.and_then(|status| status.phase),
+        is_observed: status.and_then(|status| status.observed_generation) == rollout.metadata.generation,
+        revision: status.and_then(|status| status.run.as_ref()).map(|run| run.revision.clone()),
+        wanted: reference.revision.clone().or_else(|| newest(&reference.name)),
+    }
 }
 
 /// The Rollout's claim on a Host, if it has one.

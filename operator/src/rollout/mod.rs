@@ -3,6 +3,7 @@
 mod carry_out;
 mod gates;
 mod gather;
+mod jobs;
 #[cfg(test)]
 mod tests;
 
@@ -15,6 +16,7 @@ use std::{
 use drover_core::rollout::{Request, decide};
 use drover_crds::{NodeConfig, Rollout, RolloutPhase, RolloutStatus};
 use futures::FutureExt as _;
+use k8s_openapi::api::batch::v1::Job;
 use kube::{
     Api, Resource as _, ResourceExt as _,
     runtime::{
@@ -59,7 +61,7 @@ struct Shared {
 /// Runs until the token is cancelled.
 pub(crate) async fn control(context: Context, stop: CancellationToken) {
     let (client, namespace) = (context.client.clone(), context.namespace.clone());
-    let gates = match gates::Gates::new() {
+    let gates = match gates::Gates::new(context.client.clone(), context.namespace.clone()) {
         Ok(gates) => gates,
         Err(error) => {
             tracing::error!(error = %objects::chain(&error), "Cannot make the client for gates");
@@ -69,9 +71,15 @@ pub(crate) async fn control(context: Context, stop: CancellationToken) {
     // Debouncing begins anew with each event, so it is shorter than the steps in which machines are told of.
     let controller = Controller::new(Api::<Rollout>::namespaced(client.clone(), &namespace), objects::watching())
         .with_config(controller::Config::default().debounce(TOGETHER / 4).concurrency(8));
-    let by_config = controller.store();
+    let (by_config, by_rollout) = (controller.store(), controller.store());
     let stream = controller
-        .watches(Api::<NodeConfig>::namespaced(client, &namespace), objects::watching(), move |_| all(&by_config))
+        .watches(Api::<NodeConfig>::namespaced(client.clone(), &namespace), objects::watching(), move |_| {
+            all(&by_config)
+        })
+        .watches(Api::<Rollout>::namespaced(client.clone(), &namespace), objects::watching(), move |rollout| {
+            waiting_for(&rollout.name_any(), &by_rollout)
+        })
+        .owns(Api::<Job>::namespaced(client, &namespace), objects::watching())
         .reconcile_all_on(context.fleet.changes_each(TOGETHER))
         .graceful_shutdown_on(stop.cancelled_owned())
         .run(
@@ -87,6 +95,12 @@ pub(crate) async fn control(context: Context, stop: CancellationToken) {
 /// References to all Rollouts: there are few, and what happens to a machine can matter to each.
 fn all(rollouts: &Store<Rollout>) -> Vec<ObjectRef<Rollout>> {
     rollouts.state().iter().map(|rollout| ObjectRef::from_obj(&**rollout)).collect()
+}
+
+/// References to the Rollouts that wait for this one.
+fn waiting_for(name: &str, rollouts: &Store<Rollout>) -> Vec<ObjectRef<Rollout>> {
+    let waits = |rollout: &Rollout| rollout.spec.depends_on.iter().any(|other| other.name == name);
+    rollouts.state().iter().filter(|rollout| waits(rollout)).map(|rollout| ObjectRef::from_obj(&**rollout)).collect()
 }
 
 #[tracing::instrument(skip_all, fields(rollout = %rollout.name_any()))]
@@ -144,6 +158,9 @@ async fn go_on(shared: &Shared, memory: &mut gather::Memory, name: &str) -> Resu
             }
             carry_out::Outcome::Refused(pod, why) => {
                 view.snapshot.refused_evictions.insert(pod, why);
+            }
+            carry_out::Outcome::RefusedJob(job, why) => {
+                view.snapshot.refused_jobs.insert(job, why);
             }
             carry_out::Outcome::Conflict => {
                 tracing::debug!(?about, "The world changed meanwhile; deciding anew");

@@ -79,6 +79,7 @@ fn catalog(rows: Vec<(&str, Part, &[&str], &[&str])>) -> Catalog {
         interval_seconds: 60,
         resources: rows.into_iter().map(resource).collect(),
         reboot: None,
+        commands: vec![],
         digest: Digest::of(b""),
     }
 }

@@ -14,6 +14,7 @@ fn subject() -> Subject {
         facts: Facts::default(),
         generation: 7,
         reboot: None,
+        commands: vec![],
     }
 }
 

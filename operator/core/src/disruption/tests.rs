@@ -134,6 +134,7 @@ fn catalog(resources: Vec<Resource>) -> Catalog {
         interval_seconds: 60,
         resources,
         reboot: None,
+        commands: vec![],
         digest: Digest::of(b""),
     }
 }

@@ -11,7 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
     admission::{self, Hold},
-    people,
+    hook, people,
     population::{self, Goal, Member, Standing, entry_host},
     report,
     request::{NodeChange, Request},
@@ -70,7 +70,11 @@ fn next(snapshot: &Snapshot, now: Timestamp) -> Result<Request, Duration> {
         if held {
             continue;
         }
-        let next = match withdrawal.of_entry(entry) {
+        let left_out = || {
+            let host = entry_host(snapshot, entry)?;
+            population::is_skipped(rollout, host).then_some("somebody leaves it out")
+        };
+        let next = match withdrawal.of_entry(entry).or_else(left_out) {
             Some(why) => steps::withdraw(snapshot, entry, why, now),
             None => steps::next(snapshot, entry, now),
         };
@@ -80,6 +84,9 @@ fn next(snapshot: &Snapshot, now: Timestamp) -> Result<Request, Duration> {
         }
     }
 
+    if let Some(request) = hook::tidy(snapshot) {
+        return Ok(request);
+    }
     // What is finished leaves the ledger with its next write, whatever that says: one write for as many as there are.
     let swept;
     let snapshot = if finished.is_empty() {
@@ -159,7 +166,15 @@ fn advance(
         return Advance::Request(stop(snapshot, status, format!("{failed} failed and {may} may"), now));
     }
     match stage::next(snapshot, goal, members, now) {
-        stage::Next::Hosts(batch) => admit(admission::next(snapshot, goal, members, batch, now)),
+        stage::Next::Hosts(batch) => match admission::next(snapshot, goal, members, batch, now) {
+            admission::Next::Hold(Hold::MaxUnavailable { unavailable, may })
+                if status.in_flight.is_empty() && unavailable.len() < may + failed =>
+            {
+                let why = format!("{failed} failed and count as out of service, of which there may be {may}");
+                Advance::Request(stop(snapshot, status, why, now))
+            }
+            next => admit(next),
+        },
         stage::Next::Record(stage) => Advance::Request(write(RolloutStatus { stage: Some(stage), ..status.clone() })),
         stage::Next::Request(request) => Advance::Request(request),
         stage::Next::Wait(waiting, time) => Advance::Hold(Hold::Stage(waiting), time),

@@ -14,6 +14,7 @@
 //! - `population`: which machines there are, and where each stands
 //! - `people`: what somebody asked for by an annotation
 //! - `stage`: where the run is between its machines; `checks`: what is asked there
+//! - `gate`: how answers are counted; `hook`: Jobs that are made once; `depends`: Rollouts that come first
 //! - `admission`: whether a further machine may be begun, and which
 //! - `steps`: what is next for a machine under way
 //! - `report`: the status that people read
@@ -21,6 +22,9 @@
 mod admission;
 mod checks;
 mod decide;
+mod depends;
+mod gate;
+mod hook;
 mod people;
 mod population;
 mod report;
@@ -33,5 +37,7 @@ mod steps;
 mod simulation;
 
 pub use decide::{Decision, decide};
+pub use gate::{AskedGates, GateAnswer, GateEvidence, asked_of_run};
+pub use hook::{JobView, RolloutJob, Wanted, label_value};
 pub use request::{NodeChange, Request};
-pub use snapshot::{GateEvidence, Hosts, NodeView, PodKeeper, PodKey, PodView, Snapshot};
+pub use snapshot::{Hosts, NodeView, PodKeeper, PodKey, PodView, RolloutView, Snapshot};

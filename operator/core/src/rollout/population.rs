@@ -107,6 +107,14 @@ fn is_unreported(host: &Host, target: &Assignment) -> bool {
     })
 }
 
+/// Whether the machine is not as it should be, as far as is known: a Rollout failed on it, or its agent does not converge.
+fn is_failing(host: &Host, standing: &Standing) -> bool {
+    let status = host.status.as_ref();
+    let active =
+        status.and_then(|status| status.active.as_ref().filter(|a| a.generation == status.assigned_generation));
+    matches!(standing, Standing::Failed | Standing::Pending { broken: true }) || active.is_some_and(|a| !a.converged)
+}
+
 /// The ledger by Host UID: a name may have gone to another machine.
 type Ledger<'a> = BTreeMap<&'a str, &'a InFlightHost>;
 
@@ -115,8 +123,12 @@ fn ledger(rollout: &Rollout) -> Ledger<'_> {
     entries.map(|entry| (entry.uid.as_str(), entry)).collect()
 }
 
-/// Why a machine is left out by people, if it is.
-fn is_skipped(host: &Host, skipped: &BTreeSet<&str>) -> bool {
+/// Whether people leave the machine out of this Rollout.
+pub(super) fn is_skipped(rollout: &Rollout, host: &Host) -> bool {
+    leaves_out(host, &skipped(rollout))
+}
+
+fn leaves_out(host: &Host, skipped: &BTreeSet<&str>) -> bool {
     let annotated = host.metadata.annotations.as_ref().is_some_and(|all| all.contains_key(SKIP_ANNOTATION));
     annotated || skipped.contains(name(&host.metadata))
 }
@@ -174,7 +186,7 @@ pub(super) fn members<'a>(snapshot: &'a Snapshot, goal: &Goal) -> Vec<Member<'a>
             let record = record(rollout, host);
             let standing = match entry {
                 Some(_) => Standing::InFlight,
-                None => standing(host, goal, record, is_skipped(host, &skipped)),
+                None => standing(host, goal, record, leaves_out(host, &skipped)),
             };
             let in_run = record.filter(|record| record.run == goal.run).map(|record| record.batch);
             let batch = entry.map(|entry| entry.batch).or(in_run);
@@ -182,7 +194,7 @@ pub(super) fn members<'a>(snapshot: &'a Snapshot, goal: &Goal) -> Vec<Member<'a>
             let out_of_service = node.is_none_or(|node| !node.ready || node.cordoned);
             let held = host.status.as_ref().is_some_and(|status| status.claim.is_some());
             Some(Member {
-                unavailable: standing == Standing::InFlight || out_of_service || held,
+                unavailable: standing == Standing::InFlight || out_of_service || held || is_failing(host, &standing),
                 host,
                 standing,
                 touched: batch.and_then(|batch| usize::try_from(batch).ok()),
@@ -237,7 +249,9 @@ pub(super) fn batches(rollout: &Rollout, members: &[Member<'_>], at_hand: usize)
         let there = batches.get(&batch).map_or(0, Vec::len);
         let mut room = definition.size.map_or(usize::MAX, |size| size.of(members.len())).saturating_sub(there);
         let taken = left.extract_if(.., |index| {
-            let takes = room > 0 && is_for(definition, members[*index].host);
+            // Broken machines are repaired first, whoever the batch is for.
+            let broken = members[*index].standing == Standing::Pending { broken: true };
+            let takes = room > 0 && (broken || is_for(definition, members[*index].host));
             room -= usize::from(takes);
             takes
         });

@@ -262,8 +262,8 @@ fn outlook(
         }
         Hold::Held { how } => (RolloutPhase::Paused, Summary::Waiting, "Held", format!("{progress}; held: {how}")),
         Hold::Stage(waiting) => {
-            let summary = if waiting.for_a_person { Summary::Waiting } else { Summary::Working };
-            (RolloutPhase::Progressing, summary, waiting.reason, format!("{progress}; {}", waiting.message))
+            let phase = if waiting.reason == "Paused" { RolloutPhase::Paused } else { RolloutPhase::Progressing };
+            (phase, waiting.summary(), waiting.reason, format!("{progress}; {}", waiting.message))
         }
         Hold::BusyWith { .. } | Hold::MaxUnavailable { .. } | Hold::NoneFit { .. } => match (stuck, hold) {
             (Some(stuck), _) => under_way("RollingOut", format!("{progress}; {stuck}")),
@@ -331,6 +331,7 @@ fn blocked(snapshot: &Snapshot, hold: &Hold) -> Option<String> {
                 Some("Drain")
             }
             drover_crds::ClaimStep::Verify if waiting_for.is_some() => Some("Gate"),
+            drover_crds::ClaimStep::BeforeHost | drover_crds::ClaimStep::AfterHost => Some("Hook"),
             _ => None,
         }
     });
@@ -341,6 +342,9 @@ fn blocked(snapshot: &Snapshot, hold: &Hold) -> Option<String> {
         Hold::Held { .. } => Some("Held"),
         Hold::Stage(waiting) => Some(match waiting.reason {
             "WaitingForApproval" => "Approval",
+            "WaitingForGate" | "GateInconclusive" => "Gate",
+            "WaitingForHook" | "WaitingForJob" => "Hook",
+            "WaitingForRollout" | "DependencyCycle" => "Rollout",
             reason => reason,
         }),
         Hold::MaxUnavailable { unavailable, .. } if status.is_none_or(|s| s.in_flight.len() < unavailable.len()) => {

@@ -2,7 +2,7 @@
 
 use drover_crds::{HostStatus, RolloutStatus};
 
-use super::snapshot::PodKey;
+use super::{hook::Wanted, snapshot::PodKey};
 
 /// One write. Each names the version of the object that it was decided on, so that a write to a newer one is refused
 /// with a conflict, and decided anew.
@@ -33,6 +33,16 @@ pub enum Request {
     },
     /// Ask the API server to evict a pod. When it refuses, note that in the snapshot and ask again.
     Evict(PodKey),
+    /// Make a Job from its template. That one of its name is there already is as good; when the API server refuses, note that in
+    /// the snapshot and ask again.
+    CreateJob(Box<Wanted>),
+    /// Remove a Job that ended, with its pods.
+    DeleteJob {
+        /// Its name.
+        name: String,
+        /// Its UID.
+        uid: String,
+    },
 }
 
 /// A change of a Node.

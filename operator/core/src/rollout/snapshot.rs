@@ -1,5 +1,5 @@
 //! What a decision about a Rollout looks at: objects as the API server has them or had them a moment ago, and what only the
-//! operator can see: evictions that were refused, and what gates answered.
+//! operator can see: evictions and Jobs that were refused, and what gates answered.
 //!
 //! A view that is behind does no harm where the write that is decided on it names the version that it was decided on. It
 //! would where a further machine is begun, so that is decided on a snapshot that was read for it.
@@ -10,9 +10,10 @@ use std::{
     sync::Arc,
 };
 
-use drover_crds::{ChangeCost, Host, NodeConfig, Rollout, RolloutStatus};
+use drover_crds::{ChangeCost, Host, NodeConfig, Rollout, RolloutPhase, RolloutStatus};
 use jiff::Timestamp;
 
+use super::{gate::GateEvidence, hook::RolloutJob};
 use crate::metadata;
 
 /// The state of the world, as far as one Rollout is concerned.
@@ -36,8 +37,16 @@ pub struct Snapshot {
     pub pods: BTreeMap<String, Vec<PodView>>,
     /// Evictions that were refused since the decision was first asked for, with the reason in words.
     pub refused_evictions: BTreeMap<PodKey, String>,
-    /// For each Host that is being verified, by name: what each of the Rollout's gates showed, in their order.
+    /// For each Host that is being verified, by name: what each of the gates of a machine showed, in their order.
     pub gates: BTreeMap<String, Vec<GateEvidence>>,
+    /// What each of the gates of the run showed that are asked where it is now, in their order.
+    pub run_gates: Vec<GateEvidence>,
+    /// The Jobs that were made for the Rollout, by name; empty where it has neither hooks nor gates that are Jobs.
+    pub jobs: BTreeMap<String, RolloutJob>,
+    /// Jobs that could not be made since the decision was first asked for, by name, with the reason in words.
+    pub refused_jobs: BTreeMap<String, String>,
+    /// The other Rollouts of the namespace, by name; empty where it depends on none.
+    pub other_rollouts: BTreeMap<String, RolloutView>,
     /// When the operator last wrote how far the Rollout is, as far as it remembers: that alone is not written all the time.
     pub reported: Option<Timestamp>,
 }
@@ -153,13 +162,17 @@ pub enum PodKeeper {
     Nobody,
 }
 
-/// What a gate showed for a machine.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum GateEvidence {
-    /// It passed.
-    Passed,
-    /// It did not pass, for this reason.
-    Failed(String),
-    /// It was not asked yet, or there was no answer to judge. That is never a success.
-    Inconclusive,
+/// Another Rollout, as far as one that comes after it is concerned.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RolloutView {
+    /// The Rollouts that it waits for itself.
+    pub depends_on: Vec<String>,
+    /// Where it is.
+    pub phase: Option<RolloutPhase>,
+    /// Whether its status speaks of its spec as it is now.
+    pub is_observed: bool,
+    /// The revision of its run.
+    pub revision: Option<String>,
+    /// The revision that it should have: the one that it pins, or its NodeConfig's newest.
+    pub wanted: Option<String>,
 }

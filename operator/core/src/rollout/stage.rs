@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use drover_crds::{Approval, Host, RolloutStatus, Stage, StageStep};
+use drover_crds::{Approval, Host, RolloutStatus, Stage, StageStep, condition::Summary};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -43,6 +43,17 @@ pub(super) struct Waiting {
     pub(super) message: String,
     /// Only a person can end it.
     pub(super) for_a_person: bool,
+}
+
+impl Waiting {
+    /// How it counts in the conditions.
+    pub(super) fn summary(&self) -> Summary {
+        match self.reason {
+            checks::DEPENDENCY_CYCLE => Summary::Stalled,
+            _ if self.for_a_person => Summary::Waiting,
+            _ => Summary::Working,
+        }
+    }
 }
 
 /// What is next for the run.

@@ -4,17 +4,19 @@
 use std::time::Duration;
 
 use drover_crds::{
-    Assignment, Claim, ClaimStep, Host, HostStatus, InFlightHost, Restore, RolloutSpec, RunOutcome, RunRecord,
-    UnmanagedPods,
+    Assignment, Claim, ClaimStep, Gate, Hook, Hooks, Host, HostStatus, InFlightHost, Restore, RolloutSpec, RunOutcome,
+    RunRecord, UnmanagedPods,
     condition::{self, Status},
 };
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
+    gate::{self, Together},
+    hook::{self, Place, Progress},
     population::{self, entry_host},
     request::{NodeChange, Request},
-    snapshot::{GateEvidence, NodeView, PodKeeper, PodView, Snapshot},
+    snapshot::{NodeView, PodKeeper, PodView, Snapshot},
 };
 use crate::metadata::{name, uid};
 
@@ -63,12 +65,14 @@ pub(super) fn next(snapshot: &Snapshot, entry: &InFlightHost, now: Timestamp) ->
     };
     match subject.claim.step {
         ClaimStep::Claim => subject.enter(subject.first_step()),
+        ClaimStep::BeforeHost => subject.hooks("beforeHost", |hooks| &hooks.before_host),
         ClaimStep::LeaveLoadBalancer => subject.leave_load_balancer(),
         ClaimStep::Cordon => subject.cordon(),
         ClaimStep::Drain => subject.drain(),
         ClaimStep::Apply => subject.apply(),
         ClaimStep::Reboot => subject.reboot(),
         ClaimStep::Verify => subject.verify(),
+        ClaimStep::AfterHost => subject.hooks("afterHost", |hooks| &hooks.after_host),
         ClaimStep::Restore => subject.restore(),
     }
 }
@@ -132,6 +136,7 @@ fn hold(snapshot: &Snapshot, host: &Host, entry: &InFlightHost, now: Timestamp) 
         step_started_at: Time(now),
         waiting_for: None,
         reboot: None,
+        commands: vec![],
         outcome: None,
         failure: None,
     });
@@ -160,6 +165,11 @@ impl<'a> Subject<'a> {
     }
 
     fn first_step(&self) -> ClaimStep {
+        let before = self.spec.hooks.as_ref().is_some_and(|hooks| !hooks.before_host.is_empty());
+        if before { ClaimStep::BeforeHost } else { self.out_of_service() }
+    }
+
+    fn out_of_service(&self) -> ClaimStep {
         if self.spec.excludes_from_load_balancers() { ClaimStep::LeaveLoadBalancer } else { self.after_load_balancer() }
     }
 
@@ -192,13 +202,19 @@ impl<'a> Subject<'a> {
     fn enter(&self, step: ClaimStep) -> Next {
         let mut status = self.status.clone();
         self.conclude(&mut status.conditions);
+        self.record(status, step)
+    }
+
+    fn record(&self, mut status: HostStatus, step: ClaimStep) -> Next {
         let begun = match step {
             ClaimStep::LeaveLoadBalancer => Some((EXCLUDED, "Settling")),
             ClaimStep::Cordon => Some((CORDONED, "Cordoning")),
             ClaimStep::Drain => Some((DRAINED, "Draining")),
             ClaimStep::Reboot => Some((REBOOTED, "Rebooting")),
             ClaimStep::Verify => Some((VERIFIED, "AskingGates")),
-            ClaimStep::Claim | ClaimStep::Apply | ClaimStep::Restore => None,
+            ClaimStep::Claim | ClaimStep::BeforeHost | ClaimStep::Apply | ClaimStep::AfterHost | ClaimStep::Restore => {
+                None
+            }
         };
         if let Some((type_, reason)) = begun {
             condition::set(&mut status.conditions, type_, Status::Unknown, reason, "", None, self.now);
@@ -207,6 +223,10 @@ impl<'a> Subject<'a> {
             assign(&mut status, &self.claim.target);
         }
         let mut claim = Claim { step, step_started_at: Time(self.now), waiting_for: None, ..self.claim.clone() };
+        claim.commands = match step {
+            ClaimStep::Verify => gate::commands(self.spec.host_gates(), &claim.token),
+            _ => vec![],
+        };
         claim.reboot = match step {
             ClaimStep::Reboot => self.status.active.as_ref().and_then(|active| active.boot_id.clone()),
             _ => None,
@@ -223,7 +243,9 @@ impl<'a> Subject<'a> {
             ClaimStep::Drain => Some((DRAINED, "Drained")),
             ClaimStep::Reboot => Some((REBOOTED, "AnotherBootId")),
             ClaimStep::Verify => Some((VERIFIED, "GatesPassed")),
-            ClaimStep::Claim | ClaimStep::Apply | ClaimStep::Restore => None,
+            ClaimStep::Claim | ClaimStep::BeforeHost | ClaimStep::Apply | ClaimStep::AfterHost | ClaimStep::Restore => {
+                None
+            }
         };
         if let Some((type_, reason)) = done {
             condition::set(conditions, type_, Status::True, reason, "", None, self.now);
@@ -247,6 +269,7 @@ impl<'a> Subject<'a> {
             step_started_at: Time(self.now),
             waiting_for: None,
             reboot: None,
+            commands: vec![],
             outcome: Some(outcome),
             failure: Some(message),
             ..self.claim.clone()
@@ -379,17 +402,26 @@ impl<'a> Subject<'a> {
 
     /// What was to be applied is: the gates are next, if there are any.
     fn applied(&self) -> Next {
-        if self.spec.host_gates().is_empty() { self.verified() } else { self.enter(ClaimStep::Verify) }
+        if self.spec.host_gates().is_empty() { self.verified(&[]) } else { self.enter(ClaimStep::Verify) }
     }
 
-    /// The gates passed: the machine is given back. Where the node is as it was, there is no step of its own for that.
-    fn verified(&self) -> Next {
-        if self.node.is_some_and(|node| self.mark_of_ours(node).is_some()) {
-            return self.enter(ClaimStep::Restore);
-        }
+    /// The gates passed; the condition tells what those showed that decide nothing.
+    fn verified(&self, shown: &[(String, String)]) -> Next {
+        let told: Vec<String> =
+            shown.iter().map(|(gate, answer)| format!("dry run of gate {gate}: {answer}")).collect();
+        let told: String = told.join("; ").chars().take(1000).collect();
         let mut status = self.status.clone();
         self.conclude(&mut status.conditions);
-        condition::set(&mut status.conditions, VERIFIED, Status::True, "GatesPassed", "", None, self.now);
+        condition::set(&mut status.conditions, VERIFIED, Status::True, "GatesPassed", told, None, self.now);
+        let after = self.spec.hooks.as_ref().is_some_and(|hooks| !hooks.after_host.is_empty());
+        if after { self.record(status, ClaimStep::AfterHost) } else { self.finish(status) }
+    }
+
+    /// Gives the machine back. Where the node is as it was, there is no step of its own for that.
+    fn finish(&self, status: HostStatus) -> Next {
+        if self.node.is_some_and(|node| self.mark_of_ours(node).is_some()) {
+            return self.record(status, ClaimStep::Restore);
+        }
         self.release(status)
     }
 
@@ -429,23 +461,43 @@ impl<'a> Subject<'a> {
         self.wait_for(format!("the reboot: {reasons}"), LATER)
     }
 
+    fn place(&self, what: &'static str) -> Place<'_> {
+        let claim = &self.claim;
+        let host = Some((name(&self.host.metadata), claim.token.as_str()));
+        Place { what, run: claim.run, revision: &claim.target.revision, batch: Some(claim.batch), host }
+    }
+
     fn verify(&self) -> Next {
-        let unknown = vec![];
-        let evidence = self.snapshot.gates.get(name(&self.host.metadata)).unwrap_or(&unknown);
-        for (index, gate) in self.spec.host_gates().iter().enumerate() {
-            let shown = match evidence.get(index) {
-                Some(GateEvidence::Passed) => continue,
-                Some(GateEvidence::Failed(why)) => why.as_str(),
-                Some(GateEvidence::Inconclusive) | None => "no answer yet",
-            };
-            let timeout = gate.resolved_timeout_seconds();
-            if self.is_over(timeout) {
-                return self.fail(format!("gate {} did not pass within {timeout} s: {shown}", gate.describe()));
+        let gates = self.spec.host_gates();
+        let evidence = self.snapshot.gates.get(name(&self.host.metadata)).map_or(&[][..], Vec::as_slice);
+        let together = gate::together(self.snapshot, gates, evidence, &self.place("host"), self.elapsed());
+        let least = |of: fn(&Gate) -> i32| gates.iter().map(of).min().unwrap_or(2);
+        match together {
+            Together::Passed(shown) => self.verified(&shown),
+            Together::Failed(why) => self.fail(why),
+            Together::Inconclusive(why) => self.fail(format!("Inconclusive: {why}")),
+            Together::Stuck(why) if self.is_over(least(Gate::resolved_timeout_seconds)) => self.fail(why),
+            Together::Stuck(why) => self.wait_for(why, LATER),
+            Together::Pending(why) => {
+                let period = u64::try_from(least(Gate::resolved_period_seconds)).unwrap_or(2);
+                self.wait_for(why, Duration::from_secs(period))
             }
-            let period = Duration::from_secs(u64::try_from(gate.resolved_period_seconds()).unwrap_or(2));
-            return self.wait_for(format!("gate {}: {shown}", gate.describe()), period);
+            Together::Wanted(job) => Next::Request(Request::CreateJob(job)),
         }
-        self.verified()
+    }
+
+    /// Runs the hooks of this machine, then goes on.
+    fn hooks(&self, what: &'static str, hooks: fn(&Hooks) -> &Vec<Hook>) -> Next {
+        let hooks = self.spec.hooks.as_ref().map_or(&[][..], |all| hooks(all));
+        let longest = hooks.iter().map(Hook::resolved_timeout_seconds).max().unwrap_or(0);
+        match hook::run(self.snapshot, hooks, &self.place(what)) {
+            Progress::Done if self.claim.step == ClaimStep::BeforeHost => self.enter(self.out_of_service()),
+            Progress::Done => self.finish(self.status.clone()),
+            Progress::Request(request) => Next::Request(request),
+            Progress::Failed(why) => self.fail(why),
+            Progress::Stuck(why) if self.is_over(longest) => self.fail(why),
+            Progress::Stuck(why) | Progress::Wait(why) => self.wait_for(why, LATER),
+        }
     }
 
     /// Gives back the node as it was, then lets the machine go.

@@ -170,6 +170,7 @@ fn report(name: &str, generation: i64, status: ResourceStatus) -> Report {
         resources: vec![ResourceReport::new(ResourceId::new("base", "motd"), "file", status, "no space left".into())],
         millis_by_type: std::collections::BTreeMap::new(),
         reboot_required: vec![],
+        commands: vec![],
         duration_millis: 1,
         boot_id: "boot".into(),
         agent_version: "0.1.0".into(),

@@ -186,6 +186,7 @@ fn a_changed_spec_tries_again_with_the_broken_machine_first() {
 fn failures_that_are_tolerated_still_end_as_failed() {
     let mut spec = drained();
     spec["strategy"]["failure"] = json!({"maxFailed": 1});
+    spec["strategy"]["maxUnavailable"] = json!(2);
     let mut world = World::new(3, spec);
     world.luck.insert("node-1".into(), Luck::AgentFails);
     world.until(RolloutPhase::Failed);

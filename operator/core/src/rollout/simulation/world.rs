@@ -15,8 +15,10 @@ use serde_json::json;
 
 use super::super::{
     decide::{Decision, decide},
+    gate::{GateAnswer, GateEvidence},
+    hook::{JobView, RolloutJob},
     request::{NodeChange, Request},
-    snapshot::{GateEvidence, NodeView, PodKeeper, PodKey, PodView, Snapshot},
+    snapshot::{NodeView, PodKeeper, PodKey, PodView, RolloutView, Snapshot},
 };
 use crate::metadata::{name, uid};
 
@@ -53,6 +55,14 @@ pub(super) struct World {
     pub(super) luck: BTreeMap<String, Luck>,
     /// Whether what the agents apply asks for a reboot.
     pub(super) needs_reboot: bool,
+    /// What the gates of the run show.
+    pub(super) run_gates: Vec<GateEvidence>,
+    pub(super) jobs: BTreeMap<String, RolloutJob>,
+    /// The CronJobs that Jobs are made from.
+    pub(super) templates: BTreeSet<&'static str>,
+    /// Every Job that was made, in order: template, and the Host that it was for.
+    pub(super) made: Vec<(String, Option<String>)>,
+    pub(super) other_rollouts: BTreeMap<String, RolloutView>,
     pub(super) own_node: Option<String>,
     /// Whether the NodeConfig is there.
     pub(super) has_config: bool,
@@ -107,6 +117,11 @@ impl World {
             budgets: BTreeMap::new(),
             luck: BTreeMap::new(),
             needs_reboot: false,
+            run_gates: vec![],
+            jobs: BTreeMap::new(),
+            templates: BTreeSet::new(),
+            made: vec![],
+            other_rollouts: BTreeMap::new(),
             own_node: None,
             has_config: true,
             writes: 0,
@@ -146,9 +161,9 @@ impl World {
         }
         let gates = self.hosts.iter().map(|host| {
             let shown = match self.luck(name(&host.metadata)) {
-                Luck::GateFails => GateEvidence::Failed("connection refused".into()),
-                Luck::GateSilent => GateEvidence::Inconclusive,
-                _ => GateEvidence::Passed,
+                Luck::GateFails => GateEvidence::of(GateAnswer::Failed("connection refused".into())),
+                Luck::GateSilent => GateEvidence::default(),
+                _ => GateEvidence::of(GateAnswer::Passed),
             };
             (name(&host.metadata).to_owned(), vec![shown])
         });
@@ -164,6 +179,10 @@ impl World {
             pods,
             refused_evictions: BTreeMap::new(),
             gates: gates.collect(),
+            run_gates: self.run_gates.clone(),
+            jobs: self.jobs.clone(),
+            refused_jobs: BTreeMap::new(),
+            other_rollouts: self.other_rollouts.clone(),
         }
     }
 
@@ -228,6 +247,29 @@ impl World {
                     NodeChange::IncludeInLoadBalancers => (node.load_balancer_label, node.excluded_by) = (None, None),
                 }
             }
+            Request::CreateJob(wanted) => {
+                if !self.templates.contains(wanted.template.as_str()) {
+                    seen.refused_jobs.insert(wanted.name, format!("there is no CronJob {}", wanted.template));
+                    return true;
+                }
+                if self.jobs.contains_key(&wanted.name) {
+                    return false;
+                }
+                let label = |key| wanted.labels.iter().find(|(label, _)| *label == key).map(|(_, value)| value.clone());
+                let host = label(drover_crds::keys::HOST_LABEL);
+                self.made.push((wanted.template, host.clone()));
+                let job = RolloutJob {
+                    state: JobView::Running,
+                    uid: format!("j-{}", self.made.len()),
+                    run: label(drover_crds::keys::RUN_LABEL).and_then(|run| run.parse().ok()),
+                    of_host: host.is_some(),
+                    token: wanted.token,
+                };
+                self.jobs.insert(wanted.name, job);
+            }
+            Request::DeleteJob { name, uid } => {
+                assert_eq!(self.jobs.remove(&name).map(|job| job.uid), Some(uid));
+            }
             Request::Evict(key) => {
                 if let Some(position) = self.pods.iter().position(|pod| pod.view.key == key) {
                     let allowed = self.pods[position].budget.and_then(|budget| self.budgets.get(budget));
@@ -282,11 +324,14 @@ impl World {
             let Decision { request, look_again } = decide(&snapshot, self.now);
             let Some(request) = request else { return look_again };
             let refused = snapshot.refused_evictions.clone();
+            let mut refused_jobs = snapshot.refused_jobs.clone();
             self.carry_out(index, request, &mut snapshot);
+            refused_jobs.append(&mut snapshot.refused_jobs);
             let refused =
                 if snapshot.refused_evictions.len() > refused.len() { snapshot.refused_evictions } else { refused };
             snapshot = self.snapshot(index);
             snapshot.refused_evictions = refused;
+            snapshot.refused_jobs = refused_jobs;
         }
         panic!("no rest after 500 requests: {:?}", self.rollouts[index].status);
     }
