@@ -129,7 +129,7 @@ impl Machine {
                 }
                 StatusCode::NOT_MODIFIED => {}
                 StatusCode::PRECONDITION_REQUIRED => {
-                    drop(self.ask(Method::PUT, routes::FACTS, None, Some(&facts)).await)
+                    drop(self.ask(Method::PUT, routes::FACTS, None, Some(&facts)).await);
                 }
                 _ => sleep(PAUSE).await,
             }
@@ -264,7 +264,9 @@ fn converged(catalog: &Catalog) -> Report {
         })
         .collect();
     let mut totals = Totals::default();
-    resources.iter().for_each(|resource| totals.add(resource));
+    for resource in &resources {
+        totals.add(resource);
+    }
     Report {
         host: catalog.host.clone(),
         generation: catalog.generation,

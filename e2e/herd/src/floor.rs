@@ -42,13 +42,16 @@ pub(crate) struct Sent {
     at_once: usize,
 }
 
+/// An object, and the writes to it with their places in the whole order.
+type Queue = (Option<DynamicObject>, Vec<(usize, Write)>);
+
 /// Sends them.
 pub(crate) async fn send(options: &Options, client: Client, namespace: &str) -> anyhow::Result<Sent> {
     let writes = audit::writes(&options.audit)?;
-    let floor = Floor::new(client, namespace, options.in_flight);
+    let floor = Floor::new(&client, namespace, options.in_flight);
     let mut objects = floor.objects().await?;
     // One queue for each object, in the order of their first write.
-    let mut queues: Vec<(Option<DynamicObject>, Vec<(usize, Write)>)> = vec![];
+    let mut queues: Vec<Queue> = vec![];
     let mut index: HashMap<(String, String), usize> = HashMap::new();
     let mut count = 0;
     for (number, write) in writes.into_iter().enumerate().filter(|(_, write)| write.code < 300) {
@@ -99,7 +102,7 @@ struct Floor {
 }
 
 impl Floor {
-    fn new(client: Client, namespace: &str, in_flight: usize) -> Self {
+    fn new(client: &Client, namespace: &str, in_flight: usize) -> Self {
         let ours = |kind| ApiResource::from_gvk(&GroupVersionKind::gvk("drover.dev", "v1alpha1", kind));
         let api = |kind| Api::namespaced_with(client.clone(), namespace, &ours(kind));
         let nodes = ApiResource::from_gvk(&GroupVersionKind::gvk("", "v1", "Node"));

@@ -12,6 +12,9 @@ start_kwok() {
 # heartbeat_seconds COUNT: how long a node's Lease counts. kwok renews it four times in that time, and the API server of one
 # machine is there for more than the heartbeats of thousands.
 heartbeat_seconds() { echo $((40 > $1 / 10 ? 40 : $1 / 10)); }
+# grace_seconds COUNT: after how long without one a node is NotReady. Few nodes: soon, as among real machines; of thousands on a
+# busy machine, none shall be so by accident.
+grace_seconds() { echo $(($1 <= 100 ? 12 : 8 * $(heartbeat_seconds "$1"))); }
 
 embedded_node() { # embedded_node NUMBER
   cat <<YAML
@@ -60,7 +63,7 @@ up_embedded() { # up_embedded COUNT
     use_mode embedded
     echo embedded > "$state/mode"
     say "testbed $name: $count make-believe nodes, API server at $api"
-    node_grace=$(($(heartbeat_seconds "$count") * 3 / 10))s
+    node_grace=$(grace_seconds "$count")s
     start_control_plane
     slot_unlock
     start_kwok "$count"

@@ -98,21 +98,26 @@ fn node_events(fleet: Arc<Fleet>, mut store: Writer<Node>) -> impl Stream<Item =
     let changes = fleet.nodes.changes().into_stream();
     let known = fleet.nodes.all();
     store.apply_watcher_event(&Event::Init);
-    known.iter().for_each(|node| store.apply_watcher_event(&Event::InitApply((**node).clone())));
+    for node in &known {
+        store.apply_watcher_event(&Event::InitApply((**node).clone()));
+    }
     store.apply_watcher_event(&Event::InitDone);
     let changed = changes.flat_map(move |change| {
         let nodes: Vec<Node> = match change {
-            Change::Of(name) => match fleet.nodes.get(&name) {
-                Some(node) => vec![(*node).clone()],
-                None => {
+            Change::Of(name) => {
+                if let Some(node) = fleet.nodes.get(&name) {
+                    vec![(*node).clone()]
+                } else {
                     let metadata = ObjectMeta { name: Some(name), ..ObjectMeta::default() };
                     store.apply_watcher_event(&Event::Delete(Node { metadata, ..Node::default() }));
                     vec![]
                 }
-            },
+            }
             Change::Everything => fleet.nodes.all().iter().map(|node| (**node).clone()).collect(),
         };
-        nodes.iter().for_each(|node| store.apply_watcher_event(&Event::Apply(node.clone())));
+        for node in &nodes {
+            store.apply_watcher_event(&Event::Apply(node.clone()));
+        }
         stream::iter(nodes)
     });
     stream::iter(known).map(|node| (*node).clone()).chain(changed).map(Ok)
@@ -167,19 +172,28 @@ async fn reconcile(node: Arc<Node>, shared: Arc<Shared>) -> Result<Action, Error
     };
     let host = assign(&api, host, context, configs).await?;
     let summary = summarise(&host, is_ready(&node), now());
-    if !says(host.status.as_ref(), &summary) {
-        let body = json!({
-            "apiVersion": format!("{GROUP}/{VERSION}"), "kind": "Host",
-            // One that was made again meanwhile is another one.
-            "metadata": {"name": name, "uid": host.metadata.uid}, "status": summary,
-        });
-        let host: Host = objects::apply_status(&api, &name, MANAGER, &body)
-            .await
-            .map_err(|error| Error::WriteStatus(name.clone(), error))?;
-        context.fleet.observe_host(host);
+    if !says(host.status.as_ref(), &summary) && !is_said_with_the_next_step(&host, &summary) {
+        let next = with_summary(host.status.clone().unwrap_or_default(), summary);
+        // Not by server-side apply: Rollouts write these conditions as well, and of two who own parts of one condition, neither
+        // could take it away.
+        match objects::change_status(&api, &*host, &host.status, &Some(next), MANAGER).await {
+            Ok(host) => context.fleet.observe_host(host),
+            // Its event brings it back here.
+            Err(kube::Error::Api(status)) if status.is_conflict() || status.is_not_found() => {}
+            Err(error) => return Err(Error::WriteStatus(name, error)),
+        }
     }
     context.backoff.reset(&format!("host/{name}"));
     Ok(Action::requeue(RESYNC))
+}
+
+/// A Host's status with what is said of it.
+pub(crate) fn with_summary(status: HostStatus, summary: HostStatus) -> HostStatus {
+    let HostStatus { observed_generation, phase, message, display, conditions, .. } = summary;
+    let mut all = status.conditions;
+    all.retain(|condition| conditions.iter().all(|other| other.type_ != condition.type_));
+    all.extend(conditions);
+    HostStatus { observed_generation, phase, message, display, conditions: all, ..status }
 }
 
 /// Gives a Host that no Rollout holds what it shall have. A conflict means that something else happened to it: its event
@@ -244,6 +258,14 @@ fn is_labelled(host: &Host, node: &Node) -> bool {
 pub(crate) fn is_ready(node: &Node) -> bool {
     let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref());
     conditions.into_iter().flatten().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+}
+
+/// Whether nothing but the columns' strings of a machine under way is new: the Rollout's next write to it says that as well,
+/// and another write before it would only get in its way.
+fn is_said_with_the_next_step(host: &Host, summary: &HostStatus) -> bool {
+    let is_held = host.status.as_ref().is_some_and(|status| status.claim.is_some());
+    let display = host.status.as_ref().and_then(|status| status.display.clone());
+    is_held && says(host.status.as_ref(), &HostStatus { display, ..summary.clone() })
 }
 
 /// Whether the status says already what the summary would.

@@ -1,9 +1,11 @@
 //! Makes the one request that was decided on. Each write names the version it was decided on; a conflict is an answer, not
 //! an error: the decision is taken anew.
 
-use drover_core::host::summarise;
-use drover_core::rollout::{NodeChange, PodKey, Request, Snapshot};
-use drover_crds::{Host, HostStatus, Rollout, keys};
+use drover_core::{
+    host::summarise,
+    rollout::{NodeChange, PodKey, Request, Snapshot},
+};
+use drover_crds::{Host, Rollout, keys};
 use k8s_openapi::{
     api::{
         core::v1::{Node, Pod},
@@ -22,6 +24,7 @@ use serde_json::{Value, json};
 use super::jobs;
 use crate::{
     context::{Context, now},
+    host::with_summary,
     objects,
 };
 
@@ -116,15 +119,6 @@ pub(super) async fn carry_out(context: &Context, snapshot: &Snapshot, request: R
             jobs::delete(context, &name, uid).await.map_err(|error| Error::Job(name, error))
         }
     }
-}
-
-/// A Host's status with what is said of it.
-fn with_summary(status: HostStatus, summary: HostStatus) -> HostStatus {
-    let HostStatus { observed_generation, phase, message, display, conditions, .. } = summary;
-    let mut all = status.conditions;
-    all.retain(|condition| conditions.iter().all(|other| other.type_ != condition.type_));
-    all.extend(conditions);
-    HostStatus { observed_generation, phase, message, display, conditions: all, ..status }
 }
 
 pub(super) fn posting() -> PostParams {

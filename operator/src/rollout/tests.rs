@@ -202,3 +202,55 @@ async fn a_rollout_that_has_said_all_writes_nothing_again() {
     let writes = writes_for(&mut server, context, &[(ROLLOUT, serde_json::to_value(&held).unwrap())]).await;
     assert!(writes.is_empty(), "{writes:?}");
 }
+
+#[tokio::test]
+async fn a_further_machine_is_begun_on_what_was_read_for_it_and_not_on_what_was_known() {
+    const OURS: &str = "/apis/drover.dev/v1alpha1/namespaces/drover-system";
+    let (rollout_path, config_path) = (format!("{OURS}/rollouts/base"), format!("{OURS}/nodeconfigs/base"));
+    let hosts_path = format!("{OURS}/hosts");
+    let mut held = rollout();
+    held.metadata.uid = Some("r1".into());
+    held.metadata.finalizers = Some(vec!["drover.dev/rollout".into()]);
+    held.status = Some(
+        serde_json::from_value(json!({
+            "run": {"number": 1, "revision": "base-1", "generation": 0, "startedAt": "2026-01-01T00:00:00Z"},
+            "stage": {"batch": 0, "step": "Hosts", "since": "2026-01-01T00:00:00Z"},
+        }))
+        .unwrap(),
+    );
+    let config = json!({
+        "apiVersion": "drover.dev/v1alpha1", "kind": "NodeConfig", "metadata": {"name": "base"},
+        "spec": {"resources": []}, "status": {"revision": "base-1"},
+    });
+    let host = json!({
+        "apiVersion": "drover.dev/v1alpha1", "kind": "Host",
+        "metadata": {"name": "node-1", "uid": "h1", "resourceVersion": "5"},
+        "spec": {"nodeRef": {"name": "node-1", "uid": "n1"}}, "status": {},
+    });
+    let node = |version: &str, ready: &str| {
+        json!({
+            "apiVersion": "v1", "kind": "Node",
+            "metadata": {"name": "node-1", "uid": "n1", "resourceVersion": version},
+            "status": {"conditions": [{"type": "Ready", "status": ready, "lastTransitionTime": null}]},
+        })
+    };
+    for (ready, begun) in [("True", true), ("False", false)] {
+        let (context, mut server) = testing::context(true);
+        context.fleet.observe_host(serde_json::from_value(host.clone()).unwrap());
+        // It was ready when the watch last told of it.
+        context.fleet.observe_node(serde_json::from_value(node("6", "True")).unwrap());
+        let objects = [
+            (rollout_path.as_str(), serde_json::to_value(&held).unwrap()),
+            (config_path.as_str(), config.clone()),
+            (hosts_path.as_str(), testing::list(std::slice::from_ref(&host))),
+            ("/api/v1/nodes", testing::list(&[node("7", ready)])),
+        ];
+        let shared = Arc::new(Shared { gates: gates(&context), context, memories: Mutex::default() });
+        let reconciled = tokio::time::timeout(Duration::from_secs(3), reconcile(Arc::new(held.clone()), shared));
+        let (_, writes) = server.serve(&objects, reconciled).await;
+        let admitted =
+            |asked: &testing::Asked| asked.body["status"]["inFlight"].as_array().is_some_and(|all| !all.is_empty());
+        assert_eq!(writes.iter().any(admitted), begun, "Ready: {ready}");
+        assert!(!writes.is_empty());
+    }
+}

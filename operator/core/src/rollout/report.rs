@@ -34,7 +34,7 @@ const REPORT_SECONDS: i64 = 2;
 pub(super) fn most_bytes(status: &RolloutStatus) -> usize {
     let listed = RolloutStatus { in_flight: vec![], batches: vec![], failures: vec![], ..status.clone() };
     let rest = serde_json::to_vec(&listed).map_or(usize::MAX / 2, |bytes| bytes.len());
-    let batches = status.batches.len().max(2).min(MOST_BATCHES) * 130;
+    let batches = status.batches.len().clamp(2, MOST_BATCHES) * 130;
     let words = MOST_FAILURES * (253 + MOST_WORDS + 60) + MOST_WAITING * MOST_WORDS;
     rest + batches + words + status.in_flight.iter().map(entry_bytes).sum::<usize>()
 }
