@@ -178,6 +178,15 @@ impl Fleet {
         .await
     }
 
+    /// The nodes in the order in which a Rollout takes them: by name, and the operator's own last.
+    pub async fn turns(&self) -> [String; 3] {
+        let operator = self.operator().await;
+        let own = operator.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).unwrap_or_default().to_owned();
+        let mut turns = NODES.map(str::to_owned);
+        turns.sort_by_key(|node| (*node == own, node.clone()));
+        turns
+    }
+
     /// The pod of the agent of a node.
     pub async fn agent(&self, node: &str) -> Pod {
         let of_node = |pod: &Pod| pod.spec.as_ref().is_some_and(|spec| spec.node_name.as_deref() == Some(node));

@@ -8,7 +8,7 @@ use kube::{
     runtime::events::{Recorder, Reporter},
 };
 
-use crate::{backoff::Backoff, leader::Leadership};
+use crate::{backoff::Backoff, fleet::Fleet, leader::Leadership};
 
 /// Shared by all controllers.
 #[derive(Clone)]
@@ -29,6 +29,8 @@ pub(crate) struct Context {
     pub(crate) own_node: Option<String>,
     /// How masters run.
     pub(crate) master: MasterTemplate,
+    /// Hosts and Nodes.
+    pub(crate) fleet: Arc<Fleet>,
 }
 
 /// What all masters have in common: their image, whether nodes pull it, and how they log, which is as the operator does.
@@ -50,7 +52,17 @@ impl Context {
     ) -> Self {
         let reporter = Reporter { controller: "drover-operator".into(), instance: Some(pod) };
         let recorder = Recorder::new(client.clone(), reporter);
-        Self { client, once, namespace, leadership, recorder, backoff: Arc::default(), own_node: None, master }
+        Self {
+            client,
+            once,
+            namespace,
+            leadership,
+            recorder,
+            backoff: Arc::default(),
+            own_node: None,
+            master,
+            fleet: Arc::default(),
+        }
     }
 }
 

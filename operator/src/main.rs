@@ -3,6 +3,7 @@
 mod backoff;
 mod certificates;
 mod context;
+mod fleet;
 mod health;
 mod host;
 mod leader;

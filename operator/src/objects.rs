@@ -4,11 +4,12 @@ use std::{fmt::Debug, time::Duration};
 
 use futures::{Future, StreamExt};
 use kube::{
-    Api,
+    Api, Resource,
     api::{Patch, PatchParams},
     runtime::{controller::Error as ControllerError, watcher},
 };
 use serde::{Serialize, de::DeserializeOwned};
+use serde_json::{Value, json};
 
 /// How watches behave: ended and begun again often enough that one that went silent is noticed within half a minute.
 pub(crate) fn watching() -> watcher::Config {
@@ -31,6 +32,37 @@ where
     P: Serialize + Debug,
 {
     api.patch_status(name, &PatchParams::apply(manager).force(), &Patch::Apply(object)).await
+}
+
+/// Changes an object's status, where it differs from what was read, if the object is still the version that was read. What was
+/// left out of both stays as it is.
+pub(crate) async fn change_status<K, S>(api: &Api<K>, read: &K, before: &S, after: &S, manager: &str) -> kube::Result<K>
+where
+    K: Resource + Clone + DeserializeOwned + Debug,
+    S: Serialize,
+{
+    let (before, after) = (to_value(before)?, to_value(after)?);
+    let meta = read.meta();
+    let metadata = json!({"resourceVersion": meta.resource_version, "uid": meta.uid});
+    let patch = json!({"metadata": metadata, "status": merge_patch(&before, &after)});
+    let params = PatchParams { field_manager: Some(manager.to_owned()), ..PatchParams::default() };
+    api.patch_status(meta.name.as_deref().unwrap_or_default(), &params, &Patch::Merge(patch)).await
+}
+
+fn to_value(object: &impl Serialize) -> kube::Result<Value> {
+    serde_json::to_value(object).map_err(kube::Error::SerdeError)
+}
+
+/// What makes the one of the other (RFC 7396).
+fn merge_patch(before: &Value, after: &Value) -> Value {
+    let (Value::Object(before), Value::Object(after)) = (before, after) else {
+        return after.clone();
+    };
+    let gone = before.keys().filter(|key| !after.contains_key(*key)).map(|key| (key.clone(), Value::Null));
+    let changed = after.iter().filter(|(key, value)| before.get(*key) != Some(*value));
+    let changed =
+        changed.map(|(key, value)| (key.clone(), merge_patch(before.get(key).unwrap_or(&Value::Null), value)));
+    gone.chain(changed).collect()
 }
 
 /// Logs what a controller's stream says, until it ends.
@@ -64,3 +96,21 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
 
 /// How often an object is looked at when nothing happens to it.
 pub(crate) const RESYNC: Duration = Duration::from_secs(300);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_patch_says_what_differs_and_what_is_gone() {
+        for (before, after, wanted) in [
+            (json!({"a": 1, "b": {"c": 1, "d": 2}}), json!({"a": 1, "b": {"d": 3}}), json!({"b": {"c": null, "d": 3}})),
+            (json!({"a": [1, 2]}), json!({"a": [2]}), json!({"a": [2]})),
+            (json!({"a": {"b": 1}}), json!({}), json!({"a": null})),
+            (json!(null), json!({"a": {"b": 1}}), json!({"a": {"b": 1}})),
+            (json!({"a": {"b": 1}}), json!({"a": {"b": 1}}), json!({})),
+        ] {
+            assert_eq!(merge_patch(&before, &after), wanted);
+        }
+    }
+}

@@ -70,11 +70,21 @@ pub(crate) async fn run(
         let master = MasterTemplate { image, pull_policy, log, log_format };
         let mut context = Context::new((client, once), options.namespace, options.identity, leadership.clone(), master);
         context.own_node = options.node_name;
+        let fleet = context.clone();
+        let following = tokio::spawn(async move { fleet.fleet.follow(fleet.client, &fleet.namespace).await });
         let controllers = join_all([
-            tokio::spawn(host::control(context.clone(), stop.clone())),
-            tokio::spawn(node_config::control(context.clone(), stop.clone())),
-            tokio::spawn(master_pool::control(context.clone(), stop.clone())),
-            tokio::spawn(rollout::control(context, stop.clone())),
+            tokio::spawn(once_filled(context.clone(), stop.clone(), host::control(context.clone(), stop.clone()))),
+            tokio::spawn(once_filled(
+                context.clone(),
+                stop.clone(),
+                node_config::control(context.clone(), stop.clone()),
+            )),
+            tokio::spawn(once_filled(
+                context.clone(),
+                stop.clone(),
+                master_pool::control(context.clone(), stop.clone()),
+            )),
+            tokio::spawn(once_filled(context.clone(), stop.clone(), rollout::control(context, stop.clone()))),
         ]);
         tokio::pin!(controllers);
         tokio::select! {
@@ -87,6 +97,7 @@ pub(crate) async fn run(
                 controllers.await;
             }
         }
+        following.abort();
     }
     election.cancel();
     let _ = released.await;
@@ -99,4 +110,12 @@ pub(crate) async fn run(
     health.await??;
     tracing::info!("Drover operator ends");
     Ok(())
+}
+
+/// Starts a controller when Hosts and Nodes are known.
+async fn once_filled(context: Context, stop: CancellationToken, control: impl Future<Output = ()>) {
+    tokio::select! {
+        () = context.fleet.filled() => control.await,
+        () = stop.cancelled() => {}
+    }
 }

@@ -20,8 +20,9 @@ pub struct Strategy {
     /// but at least 1. Left out: 1.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub max_parallel: Option<Limit>,
-    /// How many machines may be out of service: those under way, and those that are so for another reason (their node is
-    /// NotReady, or an administrator cordoned it). A number, or a percentage of the machines it is for, rounded down but
+    /// How many machines may be out of service: those under way, and those that are so for another reason: their node is
+    /// NotReady, gone or cordoned by an administrator, another Rollout holds them, a Rollout failed on them, or their agent
+    /// does not converge. A run of which so many machines failed that no further one may be begun is stopped. A number, or a percentage of the machines it is for, rounded down but
     /// at least 1. No further machine is begun when that would exceed it. Left out: 1.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub max_unavailable: Option<Limit>,
@@ -45,7 +46,8 @@ pub struct Strategy {
     pub apply_timeout_seconds: Option<i32>,
 }
 
-/// A portion of the machines: so many, these, or those with these labels. A batch is done when all its machines are, has
+/// A portion of the machines: so many, these, or those with these labels; machines that an earlier run broke are in the
+/// first one that has room, whatever it says. A batch is done when all its machines are, has
 /// soaked, and its gates passed.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]

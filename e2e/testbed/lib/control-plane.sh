@@ -63,7 +63,7 @@ start_controllers() {
     --service-account-private-key-file "$pki/service-accounts.key" --root-ca-file "$pki/ca.crt" \
     --cluster-signing-cert-file "$pki/ca.crt" --cluster-signing-key-file "$pki/ca.key" \
     --service-cluster-ip-range "$service_cidr" --allocate-node-cidrs=false \
-    --node-monitor-period 2s --node-monitor-grace-period 12s --profiling=false \
+    --node-monitor-period 2s --node-monitor-grace-period "${node_grace:-12s}" --profiling=false \
     --kube-api-qps 200 --kube-api-burst 400 # with the defaults its own limits hold its start up for four seconds
   part kube-scheduler "$bin/kube-scheduler" --kubeconfig "$pki/kube-scheduler.kubeconfig" \
     --authentication-kubeconfig "$pki/kube-scheduler.kubeconfig" --authorization-kubeconfig "$pki/kube-scheduler.kubeconfig" \

@@ -6,8 +6,12 @@ start_kwok() {
   local stage stages=()
   for stage in "$bin"/kwok-stages/*.yaml; do stages+=(-c "$stage"); done
   part kwok "$bin/kwok" --kubeconfig "$state/kubeconfig" --manage-nodes-with-annotation-selector=kwok.x-k8s.io/node=fake \
-    --server-address "127.0.0.1:$kwok_port" --cidr "$pod_net.0.0/16" "${stages[@]}"
+    --server-address "127.0.0.1:$kwok_port" --cidr "$pod_net.0.0/16" --node-lease-duration-seconds "$(heartbeat_seconds "$1")" "${stages[@]}"
 }
+
+# heartbeat_seconds COUNT: how long a node's Lease counts. kwok renews it four times in that time, and the API server of one
+# machine is there for more than the heartbeats of thousands.
+heartbeat_seconds() { echo $((40 > $1 / 10 ? 40 : $1 / 10)); }
 
 embedded_node() { # embedded_node NUMBER
   cat <<YAML
@@ -56,9 +60,10 @@ up_embedded() { # up_embedded COUNT
     use_mode embedded
     echo embedded > "$state/mode"
     say "testbed $name: $count make-believe nodes, API server at $api"
+    node_grace=$(($(heartbeat_seconds "$count") * 3 / 10))s
     start_control_plane
     slot_unlock
-    start_kwok
+    start_kwok "$count"
   fi
   between=$(now_ms)
   there=$(count_nodes)

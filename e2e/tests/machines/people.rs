@@ -1,11 +1,8 @@
 //! What people do to a Rollout under way, and how a change that was bad goes away again.
 
-use drover_crds::{Host, Rollout, RolloutPhase, RolloutStatus, RunOutcome};
-use drover_e2e::{Fleet, story, web::disruption};
-use kube::{
-    ResourceExt as _,
-    api::{Patch, PatchParams},
-};
+use drover_crds::{Rollout, RolloutPhase, RolloutStatus};
+use drover_e2e::{Fleet, NODES, story, web::disruption};
+use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 
 use crate::{everywhere, file, files};
@@ -38,8 +35,9 @@ async fn a_bad_revision_is_rolled_back_and_not_tried_again_and_the_spec_stays_as
         fleet.roll("base", json!({})).await;
         fleet.completes("base", &good).await;
 
+        let turns = fleet.turns().await;
         // The third machine is where it goes wrong.
-        fleet.machine("node-3").run("mkdir -p /srv/e2e/site/bad; touch /srv/e2e/site/bad/in-the-way").await;
+        fleet.machine(&turns[2]).run("mkdir -p /srv/e2e/site/bad; touch /srv/e2e/site/bad/in-the-way").await;
         let spec = json!({
             "strategy": {"failure": {"maxFailed": 0, "onExceeded": "Rollback"}},
             "disruption": disruption(),
@@ -60,7 +58,7 @@ async fn a_bad_revision_is_rolled_back_and_not_tried_again_and_the_spec_stays_as
         assert_eq!(status.run.unwrap().revision, bad);
 
         // Nothing but a wish or another revision begins anew; what was in the way is gone now.
-        fleet.machine("node-3").run("rm -r /srv/e2e/site/bad").await;
+        fleet.machine(&turns[2]).run("rm -r /srv/e2e/site/bad").await;
         annotate(fleet, json!({"drover.dev/retry": "2"})).await;
         let status = fleet.completes("base", &bad).await;
         assert_eq!(status.last_handled[0].result, "tries again");
@@ -83,12 +81,14 @@ async fn people_approve_skip_pause_and_abort_by_annotations_that_are_echoed() {
         let waits = |status: &RolloutStatus| {
             status.display.as_ref().and_then(|display| display.blocked.as_deref()) == Some("Approval")
         };
+        let turns = fleet.turns().await;
         let status = fleet.rollout_until("base", "waiting for approval", waits).await;
         let command = "kubectl annotate --overwrite rollouts.drover.dev base drover.dev/approve=1/rest";
         assert!(status.message.unwrap().ends_with(command));
-        assert_eq!(files(fleet, "motd").await, [Some("first".to_owned()), None, None]);
+        let on = |nodes: &[&String]| NODES.map(|node| nodes.iter().any(|on| *on == node).then(|| "first".to_owned()));
+        assert_eq!(files(fleet, "motd").await, on(&[&turns[0]]));
 
-        annotate(fleet, json!({"drover.dev/skip": "node-2"})).await;
+        annotate(fleet, json!({"drover.dev/skip": turns[1]})).await;
         // As the message says.
         fleet
             .cluster
@@ -96,7 +96,7 @@ async fn people_approve_skip_pause_and_abort_by_annotations_that_are_echoed() {
             .await;
         let status = fleet.rollout_until("base", "Complete", is(RolloutPhase::Complete)).await;
         assert_eq!(status.message, Some(format!("2 of 3 updated to {revision}, 1 left out")));
-        assert_eq!(files(fleet, "motd").await, [Some("first".to_owned()), None, Some("first".to_owned())]);
+        assert_eq!(files(fleet, "motd").await, on(&[&turns[0], &turns[2]]));
         let echoed: Vec<_> = status.last_handled.iter().map(|handled| handled.action.as_str()).collect();
         assert_eq!(echoed, ["approve", "skip"]);
 
@@ -110,15 +110,7 @@ async fn people_approve_skip_pause_and_abort_by_annotations_that_are_echoed() {
         assert!(status.message.unwrap().contains("paused: inventory; remove the annotation drover.dev/pause"));
         annotate(fleet, json!({"drover.dev/abort": "2", "drover.dev/pause": null})).await;
         fleet.rollout_until("base", "Aborted", is(RolloutPhase::Aborted)).await;
-        assert_eq!(files(fleet, "motd").await, [Some("first".to_owned()), None, Some("first".to_owned())]);
-        let hosts = fleet.all::<Host>().await;
-        let outcomes = hosts.iter().map(|host| {
-            let runs = host.status.clone().unwrap_or_default().runs;
-            (host.name_any(), runs.iter().map(|record| record.outcome).collect::<Vec<_>>())
-        });
-        let expected =
-            [("node-1", vec![RunOutcome::Succeeded]), ("node-2", vec![]), ("node-3", vec![RunOutcome::Succeeded])];
-        assert_eq!(outcomes.collect::<Vec<_>>(), expected.map(|(host, runs)| (host.to_owned(), runs)));
+        assert_eq!(files(fleet, "motd").await, on(&[&turns[0], &turns[2]]));
     })
     .await;
 }

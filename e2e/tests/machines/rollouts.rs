@@ -82,22 +82,25 @@ async fn a_gate_that_fails_stops_the_run_and_gives_the_node_back() {
 
         let gates =
             json!({"host": [{"http": {"port": 8099, "path": "/healthz"}, "timeoutSeconds": 2, "periodSeconds": 1}]});
+        let turns = fleet.turns().await;
+        let first = turns[0].as_str();
         fleet.roll("base", json!({"disruption": disruption(), "gates": gates})).await;
         let bad = fleet.configure("base", json!([file("motd", "bad")])).await;
         let status = fleet.rollout_until("base", "Failed", |status| status.phase == Some(RolloutPhase::Failed)).await;
 
         let failure = &status.failures[0];
-        assert_eq!((status.failures.len(), failure.host.as_str()), (1, "node-1"));
+        assert_eq!((status.failures.len(), failure.host.as_str()), (1, first));
         assert!(
             failure.message.starts_with("gate http :8099/healthz did not pass within 2 s: "),
             "{}",
             failure.message
         );
         let message = status.message.unwrap();
-        assert!(message.contains("node-1: gate http :8099/healthz did not pass"), "{message}");
+        assert!(message.contains(&format!("{first}: gate http :8099/healthz did not pass")), "{message}");
         assert_eq!(fleet.nodes_out_of_service().await, [""; 0]);
-        assert_eq!(files(fleet, "motd").await, ["bad", "good", "good"].map(|content| Some(content.to_owned())));
-        assert_eq!(assigned(fleet).await, [[bad], [good.clone()], [good]]);
+        let is = |node: &str, this: &str, other: &str| if node == first { this.to_owned() } else { other.to_owned() };
+        assert_eq!(files(fleet, "motd").await, NODES.map(|node| Some(is(node, "bad", "good"))));
+        assert_eq!(assigned(fleet).await, NODES.map(|node| [is(node, &bad, &good)]));
         eventually("an event tells of it", SOON, async || {
             let events = fleet.api::<Event>().list(&ListParams::default()).await.map_err(|error| error.to_string())?;
             let tells = |event: &Event| {
@@ -120,8 +123,8 @@ async fn a_gate_that_fails_stops_the_run_and_gives_the_node_back() {
         assert_eq!(status.failures, []);
         assert_eq!(files(fleet, "motd").await, everywhere("fixed"));
         let moments = begun.until("nothing is under way", Vec::is_empty).await;
-        let first = moments.iter().flatten().find(|(_, revision)| *revision == fixed).unwrap();
-        assert_eq!(first.0, "node-1");
+        let repaired = moments.iter().flatten().find(|(_, revision)| *revision == fixed).unwrap();
+        assert_eq!(repaired.0, first);
     })
     .await;
 }
@@ -133,11 +136,12 @@ async fn a_budget_that_blocks_the_drain_is_named_and_respected() {
         web.keep(3).await;
         let pods = web.record().await;
         let revision = fleet.configure("base", json!([file("motd", "drained")])).await;
+        let turns = fleet.turns().await;
         fleet.roll("base", json!({"disruption": disruption()})).await;
 
         let blocked = |status: &RolloutStatus| {
             let waits = status.in_flight.first().and_then(|entry| entry.waiting_for.clone()).unwrap_or_default();
-            is_at(status, "node-1", ClaimStep::Drain) && waits.starts_with("pod default/web-")
+            is_at(status, &turns[0], ClaimStep::Drain) && waits.starts_with("pod default/web-")
         };
         let status = fleet.rollout_until("base", "blocked by a pod and its budget", blocked).await;
         let waits = status.in_flight[0].waiting_for.clone().unwrap();
@@ -166,8 +170,9 @@ async fn a_paused_rollout_finishes_what_it_began_and_begins_nothing() {
         let revision = fleet.configure("base", json!([hold::resource("pause")])).await;
         let batches = json!([{"name": "canary", "size": 1}, {"size": 2}]);
         let strategy = json!({"batches": batches, "maxParallel": 2, "maxUnavailable": 2});
+        let turns = fleet.turns().await;
         fleet.roll("base", json!({"strategy": strategy})).await;
-        hold::is_held(fleet, "node-1", "pause").await;
+        hold::is_held(fleet, &turns[0], "pause").await;
         let begun = Record::start(fleet.api::<Host>(), "", |hosts| {
             let claimed = |host: &Host| host.status.as_ref().is_some_and(|status| status.claim.is_some());
             hosts.values().filter(|host| claimed(host)).map(ResourceExt::name_any).collect::<Vec<_>>()
@@ -187,7 +192,7 @@ async fn a_paused_rollout_finishes_what_it_began_and_begins_nothing() {
         fleet.edit_rollout("base", json!({"strategy": {"applyTimeoutSeconds": 90}})).await;
         fleet.rollout_until("base", "still Paused", paused).await;
         let moments = begun.until("nothing is under way", Vec::is_empty).await;
-        assert_eq!(moments, [vec!["node-1".to_owned()], vec![]]);
+        assert_eq!(moments, [vec![turns[0].clone()], vec![]]);
 
         fleet.edit_rollout("base", json!({"paused": false})).await;
         fleet.completes("base", &revision).await;

@@ -31,7 +31,8 @@ async fn no_request_is_lost_while_all_nodes_are_drained_and_changed_and_one_rebo
             "when": "Always", "loadBalancer": {"settleSeconds": 2}, "drain": {"timeoutSeconds": 120},
         });
         let gates = json!({"host": [{"nodeReady": {}}]});
-        fleet.roll("base", json!({"strategy": strategy, "disruption": disruption, "gates": gates})).await;
+        let spec = json!({"paused": false, "strategy": strategy, "disruption": disruption, "gates": gates});
+        fleet.roll("base", spec).await;
         fleet.completes("base", &second).await;
         web.is_whole().await;
         let tally = visitors.go().await;

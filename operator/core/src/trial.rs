@@ -43,6 +43,16 @@ pub enum Refusal {
     Conflict(Vec<ClaimConflict>),
 }
 
+/// What is known of a content so far, while it is tried out on one portion of the machines after the other.
+#[derive(Debug, Default)]
+pub struct Tally {
+    trial: Trial,
+    pending: PendingCost,
+    conflicts: BTreeMap<(String, String), ClaimConflict>,
+    /// What a change of each resource costs where no machine tells.
+    without_host: BTreeMap<String, Disruption>,
+}
+
 /// Tries the content out. `kept` finds the content of a revision.
 ///
 /// Beside it, each machine has what is assigned to it, and the newest content of NodeConfigs that precede this one there: of
@@ -55,60 +65,86 @@ pub fn try_out<'a>(
     configs: &'a [NodeConfig],
     kept: impl Fn(&str) -> Option<&'a Content>,
 ) -> Result<Trial, Refusal> {
-    let name = metadata::name(&config.metadata);
-    let without_host = compile::check(content).map_err(|error| Refusal::Invalid(error.to_string()))?;
-    let mut trial = Trial::default();
-    let mut pending = PendingCost::default();
-    let mut conflicts: BTreeMap<(String, String), ClaimConflict> = BTreeMap::new();
-    for host in hosts {
-        let Some(subject) = subject(host) else { continue };
-        let host_name = metadata::name(&host.metadata);
-        let beside = others(config, content, host, configs, &kept);
-        let trying = Trying { subject: &subject, name, content, before: assigned(host, name).and_then(&kept) };
-        let catalog = trying.compile(beside.iter().filter_map(Other::now).collect());
-        // What they will have soon counts as well, where they precede; it costs a second look only where it differs.
-        let soon = beside.iter().any(|other| other.newest.is_some() && other.assigned.is_some());
-        let catalog = match catalog {
-            Ok(_) if soon => trying.compile(beside.iter().filter_map(Other::soon).collect()).and(catalog),
-            other => other,
-        };
-        let catalog = match catalog {
-            Ok(catalog) => catalog,
-            Err(error) => {
-                let Some((other, claim)) = error.conflict(name) else {
-                    return Err(Refusal::Invalid(format!("Host {host_name}: {error}")));
-                };
-                let of_this = conflicts.entry((other.to_owned(), claim.to_owned()));
-                let conflict = of_this.or_insert_with(|| ClaimConflict {
-                    node_config: other.to_owned(),
-                    claim: claim.to_owned(),
-                    host: host_name.to_owned(),
-                    hosts: 0,
-                });
-                conflict.hosts = conflict.hosts.saturating_add(1);
+    let mut tally = Tally::of(content)?;
+    tally.add(config, content, hosts, configs, kept)?;
+    tally.conclude()
+}
+
+impl Tally {
+    /// Nothing is known yet but what the content says by itself.
+    pub fn of(content: &Content) -> Result<Self, Refusal> {
+        let without_host = compile::check(content).map_err(|error| Refusal::Invalid(error.to_string()))?;
+        Ok(Self { without_host: without_host.into_iter().collect(), ..Self::default() })
+    }
+
+    /// Tries it out on these machines as well, as [`try_out`] does.
+    pub fn add<'a>(
+        &mut self,
+        config: &NodeConfig,
+        content: &'a Content,
+        hosts: &[Host],
+        configs: &'a [NodeConfig],
+        kept: impl Fn(&str) -> Option<&'a Content>,
+    ) -> Result<(), Refusal> {
+        let Self { trial, pending, conflicts, without_host: _ } = self;
+        let name = metadata::name(&config.metadata);
+        for host in hosts {
+            let Some(subject) = subject(host) else { continue };
+            let host_name = metadata::name(&host.metadata);
+            let beside = others(config, content, host, configs, &kept);
+            let trying = Trying { subject: &subject, name, content, before: assigned(host, name).and_then(&kept) };
+            let catalog = trying.compile(beside.iter().filter_map(Other::now).collect());
+            // What they will have soon counts as well, where they precede; it costs a second look only where it differs.
+            let soon = beside.iter().any(|other| other.newest.is_some() && other.assigned.is_some());
+            let catalog = match catalog {
+                Ok(_) if soon => trying.compile(beside.iter().filter_map(Other::soon).collect()).and(catalog),
+                other => other,
+            };
+            let catalog = match catalog {
+                Ok(catalog) => catalog,
+                Err(error) => {
+                    let Some((other, claim)) = error.conflict(name) else {
+                        return Err(Refusal::Invalid(format!("Host {host_name}: {error}")));
+                    };
+                    let of_this = conflicts.entry((other.to_owned(), claim.to_owned()));
+                    let conflict = of_this.or_insert_with(|| ClaimConflict {
+                        node_config: other.to_owned(),
+                        claim: claim.to_owned(),
+                        host: host_name.to_owned(),
+                        hosts: 0,
+                    });
+                    conflict.hosts = conflict.hosts.saturating_add(1);
+                    continue;
+                }
+            };
+            for resource in catalog.resources.iter().filter(|resource| resource.id.node_config() == name) {
+                let (_, short) = resource.id.as_str().split_once('/').unwrap_or_default();
+                let most = trial.effective.entry(short.to_owned()).or_default();
+                *most = (*most).max(resource.disruption);
+            }
+            let active =
+                active_revision(host, name).and_then(|revision| kept(revision).map(|content| (revision, content)));
+            if active.is_some_and(|(_, active)| active.is_same_as(content)) {
                 continue;
             }
-        };
-        for resource in catalog.resources.iter().filter(|resource| resource.id.node_config() == name) {
-            let (_, short) = resource.id.as_str().split_once('/').unwrap_or_default();
-            let most = trial.effective.entry(short.to_owned()).or_default();
-            *most = (*most).max(resource.disruption);
+            disruption::count(pending, disruption::cost(&now(&subject, name, active), &catalog, name));
         }
-        let active = active_revision(host, name).and_then(|revision| kept(revision).map(|content| (revision, content)));
-        if active.is_some_and(|(_, active)| active.is_same_as(content)) {
-            continue;
+        Ok(())
+    }
+
+    /// What is known when it was tried out on all machines.
+    pub fn conclude(self) -> Result<Trial, Refusal> {
+        let Self { mut trial, pending, conflicts, without_host } = self;
+        if !conflicts.is_empty() {
+            return Err(Refusal::Conflict(conflicts.into_values().take(MAX_CONFLICTS).collect()));
         }
-        disruption::count(&mut pending, disruption::cost(&now(&subject, name, active), &catalog, name));
+        // What no machine has, because its condition holds nowhere or there is no machine yet, costs what it would.
+        for (resource, cost) in without_host {
+            trial.effective.entry(resource).or_insert(cost);
+        }
+        trial.pending = (pending != PendingCost::default()).then_some(pending);
+        Ok(trial)
     }
-    if !conflicts.is_empty() {
-        return Err(Refusal::Conflict(conflicts.into_values().take(MAX_CONFLICTS).collect()));
-    }
-    // What no machine has, because its condition holds nowhere or there is no machine yet, costs what it would.
-    for (resource, cost) in without_host {
-        trial.effective.entry(resource).or_insert(cost);
-    }
-    trial.pending = (pending != PendingCost::default()).then_some(pending);
-    Ok(trial)
 }
 
 /// A machine as templates see it, once its facts are known.

@@ -6,19 +6,26 @@
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use drover_core::host::{standing_assignment, summarise};
 use drover_crds::{GROUP, Host, HostStatus, NodeConfig, VERSION, keys};
-use futures::FutureExt as _;
-use k8s_openapi::{api::core::v1::Node, apimachinery::pkg::apis::meta::v1::OwnerReference};
+use futures::{FutureExt as _, Stream, StreamExt as _, stream};
+use k8s_openapi::{
+    api::core::v1::Node,
+    apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference},
+};
 use kube::{
     Api, ResourceExt as _,
-    api::{DeleteParams, ListParams, PostParams, Preconditions},
+    api::{DeleteParams, Preconditions},
     runtime::{
-        Controller,
+        Controller, WatchStreamExt as _,
         controller::{self, Action},
-        reflector::ObjectRef,
+        reflector::{self, ObjectRef, Store, reflector, store::Writer},
+        watcher::{self, Event, watcher},
     },
 };
 use serde_json::json;
@@ -26,6 +33,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     context::{Context, now},
+    fleet::{Change, Fleet},
     objects::{self, RESYNC},
 };
 
@@ -34,10 +42,6 @@ const MANAGER: &str = "drover-host";
 /// Why a Node's Host is not as it should be.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    #[error("cannot read Host {0}")]
-    Read(String, #[source] kube::Error),
-    #[error("cannot list NodeConfigs")]
-    ListNodeConfigs(#[source] kube::Error),
     #[error("cannot write Host {0}")]
     Write(String, #[source] kube::Error),
     #[error("cannot write the status of Host {0}")]
@@ -48,54 +52,131 @@ pub(crate) enum Error {
 
 /// Runs until the token is cancelled.
 pub(crate) async fn control(context: Context, stop: CancellationToken) {
-    let (client, namespace) = (context.client.clone(), context.namespace.clone());
-    let hosts: Api<Host> = Api::namespaced(client.clone(), &namespace);
-    let configs: Api<NodeConfig> = Api::namespaced(client.clone(), &namespace);
-    let controller = Controller::new(Api::<Node>::all(client), objects::watching())
-        .with_config(controller::Config::default().concurrency(8));
-    let nodes = controller.store();
-    let stream = controller
-        .watches(hosts, objects::watching(), |host: Host| Some(ObjectRef::new(&host.spec.node_ref.name)))
-        .watches(configs, objects::watching(), move |_| {
-            nodes.state().into_iter().map(|node| ObjectRef::from_obj(&*node)).collect::<Vec<_>>()
+    let api: Api<NodeConfig> = Api::namespaced(context.client.clone(), &context.namespace);
+    let (configs, config_writer) = reflector::store();
+    let config_events = reflector(config_writer, watcher(api, objects::watching()));
+    let (nodes, node_writer) = reflector::store();
+    let triggers = node_events(Arc::clone(&context.fleet), node_writer);
+    let fleet = Arc::clone(&context.fleet);
+    let hosts = context.fleet.hosts.changes().into_stream();
+    let (by_config, by_host) = (nodes.clone(), nodes.clone());
+    let (told, known_configs) = (Mutex::default(), configs.clone());
+    let stream = Controller::for_stream(triggers, nodes)
+        .with_config(controller::Config::default().concurrency(8))
+        .watches_stream(config_events.default_backoff().touched_objects(), move |config: NodeConfig| {
+            if is_news(&told, &known_configs, &config) { all(&by_config) } else { vec![] }
         })
+        .reconcile_on(hosts.flat_map(move |change| {
+            stream::iter(match change {
+                // A Host has its Node's name, so one that is gone leads to its Node as well.
+                Change::Of(host) => {
+                    let node = fleet.hosts.get(&host).map_or(host, |host| host.spec.node_ref.name.clone());
+                    vec![ObjectRef::new(&node)]
+                }
+                Change::Everything => all(&by_host),
+            })
+        }))
         .graceful_shutdown_on(stop.cancelled_owned())
         .run(
-            |node, context| reconcile(node, context).boxed(),
-            |node, _, context| Action::requeue(context.backoff.failed(&format!("host/{}", node.name_any()))),
-            Arc::new(context),
+            |node, shared| reconcile(node, shared).boxed(),
+            |node, _, shared: Arc<Shared>| {
+                Action::requeue(shared.context.backoff.failed(&format!("host/{}", node.name_any())))
+            },
+            Arc::new(Shared { context, configs }),
         );
     objects::drain("host", stream).await;
 }
 
-async fn reconcile(node: Arc<Node>, context: Arc<Context>) -> Result<Action, Error> {
+/// Shared by the reconciliations.
+struct Shared {
+    context: Context,
+    configs: Store<NodeConfig>,
+}
+
+/// The Nodes that are known, then those that change, each in the store before it is told of.
+fn node_events(fleet: Arc<Fleet>, mut store: Writer<Node>) -> impl Stream<Item = Result<Node, watcher::Error>> + Send {
+    let changes = fleet.nodes.changes().into_stream();
+    let known = fleet.nodes.all();
+    store.apply_watcher_event(&Event::Init);
+    known.iter().for_each(|node| store.apply_watcher_event(&Event::InitApply((**node).clone())));
+    store.apply_watcher_event(&Event::InitDone);
+    let changed = changes.flat_map(move |change| {
+        let nodes: Vec<Node> = match change {
+            Change::Of(name) => match fleet.nodes.get(&name) {
+                Some(node) => vec![(*node).clone()],
+                None => {
+                    let metadata = ObjectMeta { name: Some(name), ..ObjectMeta::default() };
+                    store.apply_watcher_event(&Event::Delete(Node { metadata, ..Node::default() }));
+                    vec![]
+                }
+            },
+            Change::Everything => fleet.nodes.all().iter().map(|node| (**node).clone()).collect(),
+        };
+        nodes.iter().for_each(|node| store.apply_watcher_event(&Event::Apply(node.clone())));
+        stream::iter(nodes)
+    });
+    stream::iter(known).map(|node| (*node).clone()).chain(changed).map(Ok)
+}
+
+fn all(nodes: &Store<Node>) -> Vec<ObjectRef<Node>> {
+    nodes.state().iter().map(|node| ObjectRef::from_obj(&**node)).collect()
+}
+
+/// What a machine that no Rollout holds can be assigned depends on these of a NodeConfig, by its name.
+type Told = Mutex<BTreeMap<String, (Option<LabelSelector>, Option<String>)>>;
+
+/// Whether this NodeConfig is another one for machines that no Rollout holds than it was, or gone.
+fn is_news(told: &Told, known: &Store<NodeConfig>, config: &NodeConfig) -> bool {
+    let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
+    if known.get(&ObjectRef::from_obj(config)).is_none() {
+        told.remove(&config.name_any());
+        return true;
+    }
+    let completed = config.status.as_ref().and_then(|status| status.completed_revision.clone());
+    let now = (config.spec.host_selector.clone(), completed);
+    told.insert(config.name_any(), now.clone()).as_ref() != Some(&now)
+}
+
+async fn reconcile(node: Arc<Node>, shared: Arc<Shared>) -> Result<Action, Error> {
+    let Shared { context, configs } = &*shared;
     let name = node.name_any();
     if node.metadata.deletion_timestamp.is_some() || !context.leadership.is_held() {
         return Ok(Action::await_change());
     }
     let api: Api<Host> = Api::namespaced(context.client.clone(), &context.namespace);
-    let found = api.get_opt(&name).await.map_err(|error| Error::Read(name.clone(), error))?;
+    let found = context.fleet.hosts.get(&name);
     if let Some(stale) = found.as_ref().filter(|host| Some(&host.spec.node_ref.uid) != node.metadata.uid.as_ref()) {
         let preconditions = Preconditions { uid: stale.uid(), resource_version: None };
         let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
-        api.delete(&name, &params).await.map_err(|error| Error::Delete(name.clone(), error))?;
+        match api.delete(&name, &params).await {
+            Ok(_) => {}
+            // It is gone already, or another one came.
+            Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => {}
+            Err(error) => return Err(Error::Delete(name.clone(), error)),
+        }
         return Ok(Action::requeue(std::time::Duration::from_secs(1)));
     }
     let host = match found {
         Some(host) if is_labelled(&host, &node) => host,
-        _ => objects::apply(&api, &name, MANAGER, &desired(&node, &context.namespace))
-            .await
-            .map_err(|error| Error::Write(name.clone(), error))?,
+        _ => {
+            let applied = objects::apply(&api, &name, MANAGER, &desired(&node, &context.namespace)).await;
+            let host: Host = applied.map_err(|error| Error::Write(name.clone(), error))?;
+            context.fleet.observe_host(host.clone());
+            Arc::new(host)
+        }
     };
-    let host = assign(&api, host, &context).await?;
+    let host = assign(&api, host, context, configs).await?;
     let summary = summarise(&host, is_ready(&node), now());
     if !says(host.status.as_ref(), &summary) {
         let body = json!({
-            "apiVersion": format!("{GROUP}/{VERSION}"), "kind": "Host", "metadata": {"name": name}, "status": summary,
+            "apiVersion": format!("{GROUP}/{VERSION}"), "kind": "Host",
+            // One that was made again meanwhile is another one.
+            "metadata": {"name": name, "uid": host.metadata.uid}, "status": summary,
         });
-        objects::apply_status(&api, &name, MANAGER, &body)
+        let host: Host = objects::apply_status(&api, &name, MANAGER, &body)
             .await
             .map_err(|error| Error::WriteStatus(name.clone(), error))?;
+        context.fleet.observe_host(host);
     }
     context.backoff.reset(&format!("host/{name}"));
     Ok(Action::requeue(RESYNC))
@@ -103,20 +184,25 @@ async fn reconcile(node: Arc<Node>, context: Arc<Context>) -> Result<Action, Err
 
 /// Gives a Host that no Rollout holds what it shall have. A conflict means that something else happened to it: its event
 /// brings it back here.
-async fn assign(api: &Api<Host>, host: Host, context: &Context) -> Result<Host, Error> {
-    let configs: Api<NodeConfig> = Api::namespaced(context.client.clone(), &context.namespace);
-    let configs = configs.list(&ListParams::default()).await.map_err(Error::ListNodeConfigs)?;
-    let Some(assigned) = standing_assignment(&host, &configs.items) else {
+async fn assign(
+    api: &Api<Host>,
+    host: Arc<Host>,
+    context: &Context,
+    configs: &Store<NodeConfig>,
+) -> Result<Arc<Host>, Error> {
+    let configs: Vec<NodeConfig> = configs.state().iter().map(|config| (**config).clone()).collect();
+    let Some(assigned) = standing_assignment(&host, &configs) else {
         return Ok(host);
     };
-    let mut next = host.clone();
-    let status = next.status.get_or_insert_default();
+    let mut status = host.status.clone().unwrap_or_default();
     status.assigned = assigned;
     status.assigned_generation += 1;
-    let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
-    match api.replace_status(&host.name_any(), &params, &next).await {
-        Ok(host) => Ok(host),
-        Err(kube::Error::Api(status)) if status.is_conflict() => Ok(host),
+    match objects::change_status(api, &*host, &host.status, &Some(status), MANAGER).await {
+        Ok(host) => {
+            context.fleet.observe_host(host.clone());
+            Ok(Arc::new(host))
+        }
+        Err(kube::Error::Api(status)) if status.is_conflict() || status.is_not_found() => Ok(host),
         Err(error) => Err(Error::WriteStatus(host.name_any(), error)),
     }
 }

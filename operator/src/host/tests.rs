@@ -22,10 +22,19 @@ fn host(uid: &str) -> serde_json::Value {
     })
 }
 
+/// An operator that knows this Host.
+fn shared(context: Context, known: Option<serde_json::Value>) -> Arc<Shared> {
+    if let Some(host) = known {
+        context.fleet.observe_host(serde_json::from_value(host).unwrap());
+    }
+    let (configs, _) = reflector::store();
+    Arc::new(Shared { context, configs })
+}
+
 #[tokio::test]
 async fn a_new_node_gets_a_host_that_it_owns() {
     let (context, mut server) = testing::context(true);
-    let (action, writes) = server.serve(&[], reconcile(node("n1"), Arc::new(context))).await;
+    let (action, writes) = server.serve(&[], reconcile(node("n1"), shared(context, None))).await;
     action.unwrap();
     let made = &writes[0];
     assert_eq!((&made.method, made.path.as_str()), (&Method::PATCH, HOST));
@@ -38,7 +47,8 @@ async fn a_new_node_gets_a_host_that_it_owns() {
 #[tokio::test]
 async fn a_node_made_again_under_its_name_gets_another_host() {
     let (context, mut server) = testing::context(true);
-    let (action, writes) = server.serve(&[(HOST, host("n1"))], reconcile(node("n2"), Arc::new(context))).await;
+    let (action, writes) =
+        server.serve(&[(HOST, host("n1"))], reconcile(node("n2"), shared(context, Some(host("n1"))))).await;
     action.unwrap();
     assert_eq!(writes.len(), 1, "{writes:?}");
     assert_eq!(writes[0].method, Method::DELETE);
@@ -48,6 +58,6 @@ async fn a_node_made_again_under_its_name_gets_another_host() {
 #[tokio::test]
 async fn an_operator_that_does_not_lead_writes_nothing() {
     let (context, mut server) = testing::context(false);
-    let (_, writes) = server.serve(&[], reconcile(node("n1"), Arc::new(context))).await;
+    let (_, writes) = server.serve(&[], reconcile(node("n1"), shared(context, None))).await;
     assert!(writes.is_empty());
 }

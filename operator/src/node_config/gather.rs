@@ -1,6 +1,6 @@
 //! Reads what a NodeConfig refers to, the machines that it is for, and the revisions that are kept.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use drover_catalog::SensitiveBytes;
 use drover_core::{
@@ -32,8 +32,8 @@ pub(crate) enum Error {
 pub(super) struct Gathered {
     /// What the newest revision would consist of.
     pub(super) input: Result<Content, Missing>,
-    /// The machines that it is for, by name.
-    pub(super) hosts: Vec<Host>,
+    /// The machines that it is for, by name, without their facts.
+    pub(super) hosts: Vec<Arc<Host>>,
     /// All NodeConfigs, this one among them.
     pub(super) configs: Vec<NodeConfig>,
     pub(super) rollouts: Vec<Rollout>,
@@ -75,10 +75,8 @@ impl Revisions {
 pub(super) async fn gather(context: &Context, config: &NodeConfig) -> Result<Gathered, Error> {
     let (client, namespace) = (&context.client, context.namespace.as_str());
     let everything = ListParams::default();
-    let hosts: Api<Host> = Api::namespaced(client.clone(), namespace);
-    let mut hosts = hosts.list(&everything).await.map_err(|error| Error::List("Hosts", error))?.items;
-    hosts.retain(|host| selector::matches(config.spec.host_selector.as_ref(), host.metadata.labels.as_ref()));
-    hosts.sort_by_key(ResourceExt::name_any);
+    let mut hosts = context.fleet.hosts.all();
+    hosts.retain(|host| is_for(config, host));
     let rollouts: Api<Rollout> = Api::namespaced(client.clone(), namespace);
     let rollouts = rollouts.list(&everything).await.map_err(|error| Error::List("Rollouts", error))?.items;
     let configs: Api<NodeConfig> = Api::namespaced(client.clone(), namespace);
@@ -86,6 +84,27 @@ pub(super) async fn gather(context: &Context, config: &NodeConfig) -> Result<Gat
     let revisions = revisions(context).await?;
     let input = sources::content(&config.spec, &objects(context, config).await?);
     Ok(Gathered { input, hosts, configs, rollouts, revisions })
+}
+
+/// How many machines are whole in memory at once.
+const PAGE: u32 = 250;
+
+/// The next machines that a NodeConfig selects, with their facts, and where to go on.
+pub(super) async fn next_hosts(
+    context: &Context,
+    config: &NodeConfig,
+    from: Option<String>,
+) -> Result<(Vec<Host>, Option<String>), Error> {
+    let api: Api<Host> = Api::namespaced(context.client.clone(), &context.namespace);
+    let params = ListParams { continue_token: from, ..ListParams::default().limit(PAGE) };
+    let page = api.list(&params).await.map_err(|error| Error::List("Hosts", error))?;
+    let mut hosts = page.items;
+    hosts.retain(|host| is_for(config, host));
+    Ok((hosts, page.metadata.continue_.filter(|token| !token.is_empty())))
+}
+
+fn is_for(config: &NodeConfig, host: &Host) -> bool {
+    selector::matches(config.spec.host_selector.as_ref(), host.metadata.labels.as_ref())
 }
 
 async fn revisions(context: &Context) -> Result<Revisions, Error> {

@@ -1,6 +1,9 @@
 //! Keeps revisions: made once, never changed, and removed when no machine has them and newer ones are enough.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use drover_core::revision::Content;
 use drover_crds::{Host, NodeConfig, keys};
@@ -27,6 +30,8 @@ pub(crate) enum Error {
     /// In words for a status.
     #[error("{0}")]
     TooLarge(String),
+    #[error("cannot list the machines before a revision is removed")]
+    Read(#[source] kube::Error),
     #[error("cannot remove revision {0}, which no host has")]
     Remove(String, #[source] kube::Error),
 }
@@ -94,9 +99,26 @@ pub(super) async fn prune(
     context: &Context,
     config: &NodeConfig,
     newest: &str,
-    hosts: &[Host],
+    hosts: &[Arc<Host>],
     kept: &Revisions,
 ) -> Result<(), Error> {
+    if surplus(config, newest, hosts, kept).is_empty() {
+        return Ok(());
+    }
+    // What is in memory can be behind, and what is removed is gone.
+    context.fleet.read(&context.client, &context.namespace).await.map_err(Error::Read)?;
+    let revisions: Api<ControllerRevision> = Api::namespaced(context.client.clone(), &context.namespace);
+    let secrets: Api<Secret> = Api::namespaced(context.client.clone(), &context.namespace);
+    for name in surplus(config, newest, &context.fleet.hosts.all(), kept) {
+        removed(revisions.delete(&name, &DeleteParams::default()).await, &name)?;
+        removed(secrets.delete(&name, &DeleteParams::default()).await, &name)?;
+        tracing::info!(revision = name, "Removed an old revision");
+    }
+    Ok(())
+}
+
+/// The revisions that nobody needs, beyond the limit, oldest first.
+fn surplus(config: &NodeConfig, newest: &str, hosts: &[Arc<Host>], kept: &Revisions) -> Vec<String> {
     let mut needed: BTreeSet<&str> = BTreeSet::from([newest]);
     needed.extend(
         config
@@ -111,21 +133,10 @@ pub(super) async fn prune(
         needed.extend(status.active.iter().flat_map(|active| &active.revisions).map(|active| active.revision.as_str()));
         needed.extend(status.claim.iter().map(|claim| claim.target.revision.as_str()));
     }
-    let unused: Vec<&ControllerRevision> = kept
-        .of(&config.name_any())
-        .into_iter()
-        .filter(|revision| !needed.contains(revision.name_any().as_str()))
-        .collect();
-    let surplus = unused.len().saturating_sub(config.spec.resolved_history_limit());
-    let revisions: Api<ControllerRevision> = Api::namespaced(context.client.clone(), &context.namespace);
-    let secrets: Api<Secret> = Api::namespaced(context.client.clone(), &context.namespace);
-    for revision in unused.into_iter().take(surplus) {
-        let name = revision.name_any();
-        removed(revisions.delete(&name, &DeleteParams::default()).await, &name)?;
-        removed(secrets.delete(&name, &DeleteParams::default()).await, &name)?;
-        tracing::info!(revision = name, "Removed an old revision");
-    }
-    Ok(())
+    let names = kept.of(&config.name_any()).into_iter().map(kube::ResourceExt::name_any);
+    let mut unused: Vec<String> = names.filter(|name| !needed.contains(name.as_str())).collect();
+    unused.truncate(unused.len().saturating_sub(config.spec.resolved_history_limit()));
+    unused
 }
 
 fn removed<T>(result: kube::Result<T>, name: &str) -> Result<(), Error> {

@@ -8,15 +8,16 @@ mod key;
 mod status;
 #[cfg(test)]
 mod tests;
+mod tried;
 
 use std::sync::Arc;
 
 use drover_core::{
     revision::Content,
-    selector, sources,
+    sources,
     trial::{self, Refusal, Trial},
 };
-use drover_crds::{ClaimConflict, GROUP, Host, NodeConfig, Rollout, VERSION};
+use drover_crds::{ClaimConflict, GROUP, NodeConfig, Rollout, VERSION};
 use futures::FutureExt as _;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::{
@@ -30,13 +31,19 @@ use kube::{
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use self::gather::{Gathered, Revisions};
+use self::{
+    gather::{Gathered, Revisions},
+    tried::Trials,
+};
 use crate::{
     context::Context,
     objects::{self, RESYNC},
 };
 
 const MANAGER: &str = "drover-node-config";
+
+/// For how long changes of machines are gathered before they are looked at.
+const TOGETHER: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// Why a NodeConfig does not become a revision, other than by its own fault.
 #[derive(Debug, thiserror::Error)]
@@ -61,7 +68,8 @@ pub(crate) async fn control(context: Context, stop: CancellationToken) {
     let controller = Controller::new(Api::<NodeConfig>::namespaced(client.clone(), &namespace), objects::watching())
         .with_config(controller::Config::default().debounce(std::time::Duration::from_millis(200)).concurrency(4));
     let store = controller.store();
-    let (by_map, by_secret, by_host, by_rollout) = (store.clone(), store.clone(), store.clone(), store.clone());
+    let (by_map, by_secret, by_rollout) = (store.clone(), store.clone(), store.clone());
+    let machines = context.fleet.changes_each(TOGETHER);
     let stream = controller
         .watches(Api::<ConfigMap>::namespaced(client.clone(), &namespace), objects::watching(), move |map| {
             let name = map.name_any();
@@ -71,9 +79,6 @@ pub(crate) async fn control(context: Context, stop: CancellationToken) {
             let name = secret.name_any();
             those(&by_secret, |config| sources::names(&config.spec).secrets.contains(&name))
         })
-        .watches(Api::<Host>::namespaced(client.clone(), &namespace), objects::watching(), move |host| {
-            those(&by_host, |config| is_for(config, &host))
-        })
         // A conflict has two sides, and each says so.
         .watches(Api::<NodeConfig>::namespaced(client.clone(), &namespace), objects::watching(), move |changed| {
             those(&store, |config| trial::concerns(&changed, config))
@@ -81,11 +86,14 @@ pub(crate) async fn control(context: Context, stop: CancellationToken) {
         .watches(Api::<Rollout>::namespaced(client, &namespace), objects::watching(), move |rollout: Rollout| {
             those(&by_rollout, |config| config.name_any() == rollout.spec.node_config_ref.name)
         })
+        .reconcile_all_on(machines)
         .graceful_shutdown_on(stop.cancelled_owned())
         .run(
-            |config, context| reconcile(config, context).boxed(),
-            |config, _, context| Action::requeue(context.backoff.failed(&format!("node-config/{}", config.name_any()))),
-            Arc::new(context),
+            |config, shared| reconcile(config, shared).boxed(),
+            |config, _, shared: Arc<Shared>| {
+                Action::requeue(shared.context.backoff.failed(&format!("node-config/{}", config.name_any())))
+            },
+            Arc::new(Shared { context, trials: Trials::default() }),
         );
     objects::drain("node-config", stream).await;
 }
@@ -93,13 +101,6 @@ pub(crate) async fn control(context: Context, stop: CancellationToken) {
 /// References to the NodeConfigs that something is of interest to.
 fn those(store: &Store<NodeConfig>, interested: impl Fn(&NodeConfig) -> bool) -> Vec<ObjectRef<NodeConfig>> {
     store.state().iter().filter(|config| interested(config)).map(|config| ObjectRef::from_obj(&**config)).collect()
-}
-
-/// Whether a Host has something of a NodeConfig, or shall have.
-fn is_for(config: &NodeConfig, host: &Host) -> bool {
-    let name = config.name_any();
-    selector::matches(config.spec.host_selector.as_ref(), host.metadata.labels.as_ref())
-        || host.status.iter().flat_map(|status| &status.assigned).any(|assigned| assigned.node_config == name)
 }
 
 /// What is to be said of the newest content.
@@ -114,27 +115,39 @@ enum Verdict {
     Conflict(Vec<ClaimConflict>),
 }
 
+/// Shared by the reconciliations.
+struct Shared {
+    context: Context,
+    trials: Trials,
+}
+
 #[tracing::instrument(skip_all, fields(node_config = %config.name_any()))]
-async fn reconcile(config: Arc<NodeConfig>, context: Arc<Context>) -> Result<Action, Error> {
+async fn reconcile(config: Arc<NodeConfig>, shared: Arc<Shared>) -> Result<Action, Error> {
+    let Shared { context, trials } = &*shared;
     if config.metadata.deletion_timestamp.is_some() || !context.leadership.is_held() {
+        trials.forget(&config.name_any());
         return Ok(Action::await_change());
     }
-    let gathered = gather::gather(&context, &config).await?;
-    let (tried, gathered) = try_out(Arc::clone(&config), gathered).await?;
-    let Gathered { input, hosts, configs, rollouts, revisions } = gathered;
+    let Gathered { input, hosts, configs, rollouts, revisions } = gather::gather(context, &config).await?;
+    let revisions = Arc::new(revisions);
+    let mut look_again = None;
     let verdict = match input {
         Err(missing) => Verdict::Missing(missing.to_string()),
-        Ok(content) => match tried {
-            Ok(trial) => {
-                let name = name(&context, &config, &content, &revisions).await?;
-                match keep::keep(&context, &config, &name, &content, &revisions).await {
-                    Err(keep::Error::TooLarge(why)) => Verdict::Invalid(why),
-                    kept => kept.map(|()| Verdict::Good(name, trial))?,
+        Ok(content) => {
+            let tried;
+            (tried, look_again) = trials.of(context, &config, &content, (&hosts, &configs, &revisions)).await?;
+            match tried {
+                Ok(trial) => {
+                    let name = name(context, &config, &content, &revisions).await?;
+                    match keep::keep(context, &config, &name, &content, &revisions).await {
+                        Err(keep::Error::TooLarge(why)) => Verdict::Invalid(why),
+                        kept => kept.map(|()| Verdict::Good(name, trial))?,
+                    }
                 }
+                Err(Refusal::Invalid(why)) => Verdict::Invalid(why),
+                Err(Refusal::Conflict(conflicts)) => Verdict::Conflict(conflicts),
             }
-            Err(Refusal::Invalid(why)) => Verdict::Invalid(why),
-            Err(Refusal::Conflict(conflicts)) => Verdict::Conflict(conflicts),
-        },
+        }
     };
     let status = status::status(&config, &verdict, &hosts, &configs, &rollouts);
     if config.status.as_ref() != Some(&status) {
@@ -146,24 +159,10 @@ async fn reconcile(config: Arc<NodeConfig>, context: Arc<Context>) -> Result<Act
         objects::apply_status(&api, &name, MANAGER, &body).await.map_err(|error| Error::WriteStatus(name, error))?;
     }
     if let Verdict::Good(newest, _) = &verdict {
-        keep::prune(&context, &config, newest, &hosts, &revisions).await?;
+        keep::prune(context, &config, newest, &hosts, &revisions).await?;
     }
     context.backoff.reset(&format!("node-config/{}", config.name_any()));
-    Ok(Action::requeue(RESYNC))
-}
-
-/// Tries the content out on all machines. That takes the processor for as long as there are machines, so it is done where
-/// nobody waits: the Lease must be renewed meanwhile.
-async fn try_out(config: Arc<NodeConfig>, gathered: Gathered) -> Result<(Result<Trial, Refusal>, Gathered), Error> {
-    let trying = move || {
-        let Gathered { input, hosts, configs, revisions, .. } = &gathered;
-        let tried = match input {
-            Ok(content) => trial::try_out(&config, content, hosts, configs, |revision| revisions.content(revision)),
-            Err(_) => Ok(Trial::default()),
-        };
-        (tried, gathered)
-    };
-    tokio::task::spawn_blocking(trying).await.map_err(Error::Try)
+    Ok(Action::requeue(look_again.unwrap_or(RESYNC)))
 }
 
 /// The name of the revision with this content: the one that it has already, whatever the scheme of names is by now, else

@@ -1,5 +1,7 @@
 //! What is said of a NodeConfig: the verdict on its newest content, and how the machines are that it is for.
 
+use std::sync::Arc;
+
 use drover_core::{disruption, trial};
 use drover_crds::{
     AppliedReport, Host, NodeConfig, NodeConfigStatus, Rollout, RolloutPhase,
@@ -15,7 +17,7 @@ use crate::context::now;
 pub(super) fn status(
     config: &NodeConfig,
     verdict: &Verdict,
-    hosts: &[Host],
+    hosts: &[Arc<Host>],
     configs: &[NodeConfig],
     rollouts: &[Rollout],
 ) -> NodeConfigStatus {

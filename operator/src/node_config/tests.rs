@@ -26,7 +26,12 @@ fn host() -> Value {
 
 async fn writes(config: Arc<NodeConfig>, objects: &[(&str, Value)]) -> Vec<Asked> {
     let (context, mut server) = testing::context(true);
-    let (action, writes) = server.serve(objects, reconcile(config, Arc::new(context))).await;
+    let hosts = objects.iter().find(|(path, _)| *path == HOSTS).map(|(_, hosts)| hosts["items"].as_array().unwrap());
+    for host in hosts.into_iter().flatten() {
+        context.fleet.observe_host(serde_json::from_value(host.clone()).unwrap());
+    }
+    let shared = Arc::new(Shared { context, trials: Trials::default() });
+    let (action, writes) = server.serve(objects, reconcile(config, shared)).await;
     action.unwrap();
     writes
 }

@@ -1,8 +1,9 @@
 //! Makes the one request that was decided on. Each write names the version it was decided on; a conflict is an answer, not
 //! an error: the decision is taken anew.
 
+use drover_core::host::summarise;
 use drover_core::rollout::{NodeChange, PodKey, Request, Snapshot};
-use drover_crds::{Host, Rollout, keys};
+use drover_crds::{Host, HostStatus, Rollout, keys};
 use k8s_openapi::{
     api::{
         core::v1::{Node, Pod},
@@ -18,7 +19,10 @@ use kube::{
 use serde_json::{Value, json};
 
 use super::jobs;
-use crate::context::Context;
+use crate::{
+    context::{Context, now},
+    objects,
+};
 
 const MANAGER: &str = "drover-rollout";
 
@@ -76,20 +80,26 @@ pub(super) async fn carry_out(context: &Context, snapshot: &Snapshot, request: R
             }
         }
         Request::WriteHost { host, status } => {
-            let Some(read) = snapshot.hosts.iter().find(|candidate| candidate.name_any() == host) else {
+            let Some(read) = snapshot.hosts.get(&host) else {
                 return Ok(Outcome::Conflict);
             };
             let mut next = read.clone();
             next.status = Some(*status);
+            // What is said of the Host follows from it; to say it in the same write spares another one.
+            let node = snapshot.nodes.get(&read.spec.node_ref.name);
+            let summary = summarise(&next, node.is_some_and(|node| node.ready), now());
+            next.status = next.status.map(|status| with_summary(status, summary));
             log_step(read, &next);
             let hosts: Api<Host> = Api::namespaced(context.once.clone(), &context.namespace);
-            settle(hosts.replace_status(&host, &posting(), &next).await, |error| Error::Host(host, error))
+            let written = objects::change_status(&hosts, read, &read.status, &next.status, MANAGER).await;
+            settle(written.map(|host| context.fleet.observe_host(host)), |error| Error::Host(host, error))
         }
         Request::PatchNode { node, resource_version, change } => {
             tracing::info!(node, ?change, "Node changes");
             let patch = Patch::Merge(node_patch(&resource_version, &change));
             let nodes = Api::<Node>::all(context.once.clone());
-            settle(nodes.patch(&node, &patching(), &patch).await, |error| Error::Node(node, error))
+            let written = nodes.patch(&node, &patching(), &patch).await;
+            settle(written.map(|node| context.fleet.observe_node(node)), |error| Error::Node(node, error))
         }
         Request::Evict(pod) => evict(context, pod).await,
         Request::CreateJob(wanted) => {
@@ -100,6 +110,15 @@ pub(super) async fn carry_out(context: &Context, snapshot: &Snapshot, request: R
             jobs::delete(context, &name, uid).await.map_err(|error| Error::Job(name, error))
         }
     }
+}
+
+/// A Host's status with what is said of it.
+fn with_summary(status: HostStatus, summary: HostStatus) -> HostStatus {
+    let HostStatus { observed_generation, phase, message, display, conditions, .. } = summary;
+    let mut all = status.conditions;
+    all.retain(|condition| conditions.iter().all(|other| other.type_ != condition.type_));
+    all.extend(conditions);
+    HostStatus { observed_generation, phase, message, display, conditions: all, ..status }
 }
 
 pub(super) fn posting() -> PostParams {

@@ -1,18 +1,26 @@
-//! Reads what a decision looks at, each time from the API server itself: a cache can be behind, and a decision that rests
-//! on it can take one machine too many.
+//! What a decision looks at, kept up to date while one decision follows the other.
+//!
+//! Machines under way are decided on from memory: what the watches told, and what each write of ours was answered with. That
+//! can be behind, and then the write that is decided on it is refused, because it names the version that it was decided on;
+//! that object is read again. Where nothing would refuse it (one more machine is begun), everything is read from the API
+//! server first, and the decision is taken again on that.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{Duration, Instant},
+};
 
-use drover_core::rollout::{GateEvidence, NodeView, PodKeeper, PodKey, PodView, RolloutView, Snapshot, asked_of_run};
+use drover_core::rollout::{
+    GateEvidence, NodeView, PodKeeper, PodKey, PodView, Request, RolloutView, Snapshot, asked_of_run,
+};
 use drover_crds::{Claim, ClaimStep, Host, NodeConfig, Rollout, StageStep, keys};
-use futures::future::join_all;
+use futures::{StreamExt as _, TryStreamExt as _, future::join_all, stream};
 use jiff::Timestamp;
 use k8s_openapi::api::{
     apps::v1::ControllerRevision,
     core::v1::{Node, Pod},
 };
-use kube::{Api, Resource, ResourceExt, api::ListParams};
-use serde::de::DeserializeOwned;
+use kube::{Api, ResourceExt, api::ListParams};
 
 use super::{
     gates::{Gates, Target},
@@ -20,6 +28,7 @@ use super::{
 };
 use crate::{
     context::{Context, now},
+    fleet::{Change, Changes},
     host::is_ready,
 };
 
@@ -30,19 +39,331 @@ pub(crate) enum Error {
     Rollout(String, #[source] kube::Error),
     #[error("cannot read NodeConfig {0}")]
     NodeConfig(String, #[source] kube::Error),
+    #[error("cannot read Host {0}")]
+    Host(String, #[source] kube::Error),
+    #[error("cannot read Node {0}")]
+    Node(String, #[source] kube::Error),
     #[error("cannot list the Jobs of Rollout {0}")]
     Jobs(String, #[source] kube::Error),
     #[error("cannot list {0}")]
     List(&'static str, #[source] kube::Error),
 }
 
-/// How many objects one answer of the API server holds at most.
-const PAGE: u32 = 500;
+/// How long the Rollout and its NodeConfig are not looked at while machines are under way: what people ask for by
+/// annotations is heard within this time.
+const LISTEN: Duration = Duration::from_secs(1);
+/// How long the pods of a node are not looked at again; longer where many nodes are drained at once.
+const PODS: Duration = Duration::from_secs(2);
+const PODS_PER_NODE: Duration = Duration::from_millis(20);
+/// How long a node that is verified is not read again.
+const NODES: Duration = Duration::from_secs(1);
+/// How long the Jobs of a Rollout are not listed again, unless one is made.
+const JOBS: Duration = Duration::from_secs(1);
+/// How many nodes are asked about at once, and of how many the pods are listed between two decisions.
+const LISTS: usize = 8;
+const LISTS_BETWEEN: usize = 32;
+/// How many times as long as it takes to read everything lies between two such readings.
+const READ_TIMES: u32 = 4;
 
-/// The state of the world, or `None` when the Rollout is gone.
-pub(super) async fn snapshot(context: &Context, gates: &Gates, name: &str) -> Result<Option<Snapshot>, Error> {
-    let client = || context.client.clone();
-    let namespace = &context.namespace;
+/// What is remembered of a Rollout from one reconciliation to the next. All of it can be lost.
+#[derive(Default)]
+pub(super) struct Memory {
+    /// When it was last written how far it is.
+    pub(super) reported: Option<Timestamp>,
+    /// The pods of nodes that are drained, and when they were listed.
+    pods: BTreeMap<String, (Instant, Vec<PodView>)>,
+    /// When the nodes of machines that are verified were read.
+    nodes: BTreeMap<String, Instant>,
+    /// When everything was last read, and how long that took.
+    read: Option<(Instant, Duration)>,
+}
+
+/// The object that a request is about.
+#[derive(Debug)]
+pub(super) enum About {
+    Rollout,
+    Host(String),
+    Node(String),
+    Pod(PodKey),
+    Job,
+}
+
+impl About {
+    pub(super) fn of(request: &Request) -> Self {
+        match request {
+            Request::AddFinalizer | Request::RemoveFinalizer | Request::WriteRollout(_) => Self::Rollout,
+            Request::WriteHost { host, .. } => Self::Host(host.clone()),
+            Request::PatchNode { node, .. } => Self::Node(node.clone()),
+            Request::Evict(pod) => Self::Pod(pod.clone()),
+            Request::CreateJob(_) | Request::DeleteJob { .. } => Self::Job,
+        }
+    }
+}
+
+/// The state of the world, as far as one Rollout is concerned.
+pub(super) struct View<'a> {
+    context: &'a Context,
+    gates: &'a Gates,
+    pub(super) memory: &'a mut Memory,
+    pub(super) snapshot: Snapshot,
+    hosts: Changes,
+    nodes: Changes,
+    listened: Instant,
+    /// When the Rollout's Jobs were listed.
+    listed_jobs: Option<Instant>,
+    /// Everything was read from the API server, and nothing was written since.
+    is_fresh: bool,
+}
+
+impl<'a> View<'a> {
+    /// What is known, or `None` when the Rollout is gone.
+    pub(super) async fn of(
+        context: &'a Context,
+        gates: &'a Gates,
+        memory: &'a mut Memory,
+        name: &str,
+    ) -> Result<Option<Self>, Error> {
+        // Before what is known is copied, so that no change falls between the two.
+        let (hosts, nodes) = (context.fleet.hosts.changes(), context.fleet.nodes.changes());
+        let Some((rollout, node_config, revisions)) = listen(context, name).await? else {
+            return Ok(None);
+        };
+        let snapshot = Snapshot {
+            rollout,
+            node_config,
+            revisions,
+            hosts: context.fleet.hosts.all().into_iter().collect(),
+            nodes: context.fleet.nodes.all().iter().map(|node| (node.name_any(), node_view(node))).collect(),
+            own_node: context.own_node.clone(),
+            costs: BTreeMap::new(),
+            pods: BTreeMap::new(),
+            refused_evictions: BTreeMap::new(),
+            gates: BTreeMap::new(),
+            run_gates: vec![],
+            jobs: BTreeMap::new(),
+            refused_jobs: BTreeMap::new(),
+            other_rollouts: BTreeMap::new(),
+            reported: memory.reported,
+        };
+        let (listened, listed_jobs) = (Instant::now(), None);
+        Ok(Some(Self { context, gates, memory, snapshot, hosts, nodes, listened, listed_jobs, is_fresh: false }))
+    }
+
+    /// Takes in what happened since; false when the Rollout is gone.
+    pub(super) async fn refresh(&mut self) -> Result<bool, Error> {
+        if self.listened.elapsed() >= LISTEN && !self.listen().await? {
+            return Ok(false);
+        }
+        self.take_changes();
+        self.snapshot.reported = self.memory.reported;
+        // A run may have begun since the Rollout was read.
+        if self.snapshot.other_rollouts.is_empty() {
+            self.snapshot.other_rollouts = other_rollouts(self.context, &self.snapshot.rollout).await?;
+        }
+        let (mut drained, mut verified) = (vec![], vec![]);
+        let ledger = self.snapshot.rollout.status.iter().flat_map(|status| &status.in_flight);
+        for host in ledger.filter_map(|entry| self.snapshot.hosts.get(&entry.host)) {
+            let Some(claim) = claim_of(&self.snapshot.rollout, host) else { continue };
+            let node = &host.spec.node_ref.name;
+            match claim.step {
+                ClaimStep::Drain => drained.push(node.clone()),
+                ClaimStep::Verify => {
+                    let since = claim.step_started_at.0;
+                    verified.push((host.name_any(), claim.token.clone(), node.clone(), since));
+                }
+                _ => {}
+            }
+        }
+        self.list_pods(&drained).await?;
+        self.read_nodes(verified.iter().map(|(_, _, node, _)| node.clone()).collect()).await?;
+        let node = |name: &str| self.context.fleet.nodes.get(name).map(|node| (*node).clone());
+        let targets: Vec<Target> = verified
+            .into_iter()
+            .map(|(host, place, name, since)| Target { place, host: Some(host), node: node(&name), since })
+            .collect();
+        let (at, rollout) = (now(), &self.snapshot.rollout);
+        self.gates.forget();
+        let machines = targets.iter().map(|target| self.gates.ask(rollout.spec.host_gates(), target, at));
+        let (run_gates, machines) = tokio::join!(ask_run(rollout, self.gates, at), join_all(machines));
+        self.snapshot.run_gates = run_gates;
+        self.snapshot.gates = targets.into_iter().filter_map(|target| target.host).zip(machines).collect();
+        self.list_jobs().await?;
+        Ok(true)
+    }
+
+    /// Lists the Rollout's Jobs, where it may have made any.
+    async fn list_jobs(&mut self) -> Result<(), Error> {
+        let rollout = &self.snapshot.rollout;
+        if rollout.spec.has_jobs() && self.listed_jobs.is_none_or(|listed| listed.elapsed() >= JOBS) {
+            let listed = jobs::list(self.context, rollout).await;
+            self.snapshot.jobs = listed.map_err(|error| Error::Jobs(rollout.name_any(), error))?;
+            self.listed_jobs = Some(Instant::now());
+        }
+        Ok(())
+    }
+
+    /// Whether this request must be decided on what was read for it: it begins machines.
+    pub(super) fn must_be_fresh(&self, request: &Request) -> bool {
+        let Request::WriteRollout(next) = request else { return false };
+        let known = self.snapshot.rollout.status.iter().flat_map(|status| &status.in_flight);
+        let known: BTreeSet<&str> = known.map(|entry| entry.token.as_str()).collect();
+        !self.is_fresh && next.in_flight.iter().any(|entry| !known.contains(entry.token.as_str()))
+    }
+
+    /// For how long everything is not read again: reading takes from the API server what machines under way need.
+    pub(super) fn reads_after(&self) -> Option<Duration> {
+        let (ended, took) = self.memory.read?;
+        let busy = self.snapshot.rollout.status.as_ref().is_some_and(|status| !status.in_flight.is_empty());
+        (took * READ_TIMES).checked_sub(ended.elapsed()).filter(|left| busy && !left.is_zero())
+    }
+
+    /// Reads everything from the API server; false when the Rollout is gone.
+    pub(super) async fn read(&mut self) -> Result<bool, Error> {
+        let began = Instant::now();
+        let Context { fleet, client, namespace, .. } = self.context;
+        fleet.read(client, namespace).await.map_err(|error| Error::List("Hosts and Nodes", error))?;
+        self.memory.read = Some((Instant::now(), began.elapsed()));
+        let is_there = self.listen().await?;
+        self.take_changes();
+        self.is_fresh = true;
+        Ok(is_there)
+    }
+
+    /// Something was written.
+    pub(super) fn wrote(&mut self, about: &About, rollout: Option<Rollout>) {
+        self.is_fresh = false;
+        if let Some(rollout) = rollout {
+            self.snapshot.rollout = rollout;
+        }
+        if matches!(about, About::Job) {
+            self.listed_jobs = None;
+        }
+        if let About::Pod(pod) = about {
+            self.memory.pods.retain(|_, (_, pods)| pods.iter().all(|other| other.key != *pod));
+        }
+    }
+
+    /// Reads the object again that a write was refused for.
+    pub(super) async fn read_again(&mut self, about: &About) -> Result<bool, Error> {
+        let Context { fleet, client, namespace, .. } = self.context;
+        match about {
+            About::Rollout => return self.listen().await,
+            About::Host(name) => {
+                let hosts: Api<Host> = Api::namespaced(client.clone(), namespace);
+                match hosts.get_opt(name).await.map_err(|error| Error::Host(name.clone(), error))? {
+                    Some(host) => fleet.observe_host(host),
+                    None => fleet.hosts.forget(name),
+                }
+            }
+            About::Node(name) => {
+                let nodes: Api<Node> = Api::all(client.clone());
+                match nodes.get_opt(name).await.map_err(|error| Error::Node(name.clone(), error))? {
+                    Some(node) => fleet.observe_node(node),
+                    None => fleet.nodes.forget(name),
+                }
+            }
+            About::Pod(_) | About::Job => self.wrote(about, None),
+        }
+        Ok(true)
+    }
+
+    /// Whether the API server itself says that the machine of this pod is still held for its drain.
+    pub(super) async fn is_still_drained(&mut self, pod: &PodKey) -> Result<bool, Error> {
+        let node = self.snapshot.pods.iter().find(|(_, pods)| pods.iter().any(|other| other.key == *pod));
+        let host = node.and_then(|(node, _)| self.snapshot.hosts.iter().find(|host| host.spec.node_ref.name == **node));
+        let Some(host) = host else { return Ok(false) };
+        let (name, claim) = (host.name_any(), claim_of(&self.snapshot.rollout, host).cloned());
+        self.read_again(&About::Host(name.clone())).await?;
+        let now = self.context.fleet.hosts.get(&name);
+        let now = now.as_ref().and_then(|host| claim_of(&self.snapshot.rollout, host));
+        Ok(claim.is_some()
+            && now.map(|claim| (&claim.token, claim.step)) == claim.as_ref().map(|claim| (&claim.token, claim.step)))
+    }
+
+    async fn listen(&mut self) -> Result<bool, Error> {
+        let Some((rollout, node_config, revisions)) = listen(self.context, &self.snapshot.rollout.name_any()).await?
+        else {
+            return Ok(false);
+        };
+        self.listened = Instant::now();
+        (self.snapshot.rollout, self.snapshot.node_config, self.snapshot.revisions) = (rollout, node_config, revisions);
+        self.snapshot.other_rollouts = other_rollouts(self.context, &self.snapshot.rollout).await?;
+        Ok(true)
+    }
+
+    fn take_changes(&mut self) {
+        let fleet = &self.context.fleet;
+        while let Some(change) = self.hosts.next_now() {
+            match change {
+                Change::Of(name) => match fleet.hosts.get(&name) {
+                    Some(host) => self.snapshot.hosts.put(host),
+                    None => self.snapshot.hosts.remove(&name),
+                },
+                Change::Everything => self.snapshot.hosts = fleet.hosts.all().into_iter().collect(),
+            }
+        }
+        while let Some(change) = self.nodes.next_now() {
+            match change {
+                Change::Of(name) => match fleet.nodes.get(&name) {
+                    Some(node) => drop(self.snapshot.nodes.insert(name, node_view(&node))),
+                    None => drop(self.snapshot.nodes.remove(&name)),
+                },
+                Change::Everything => {
+                    let all = fleet.nodes.all();
+                    self.snapshot.nodes = all.iter().map(|node| (node.name_any(), node_view(node))).collect();
+                }
+            }
+        }
+    }
+
+    /// Reads the nodes that are verified: what is shown for a gate is no memory.
+    async fn read_nodes(&mut self, verified: BTreeSet<String>) -> Result<(), Error> {
+        self.memory.nodes.retain(|node, _| verified.contains(node));
+        let is_due = |node: &String| self.memory.nodes.get(node).is_none_or(|read| read.elapsed() >= NODES);
+        let due: Vec<String> = verified.into_iter().filter(is_due).collect();
+        let nodes: Api<Node> = Api::all(self.context.client.clone());
+        let read: Vec<(String, Option<Node>)> =
+            stream::iter(due).map(|name| read_node(nodes.clone(), name)).buffer_unordered(LISTS).try_collect().await?;
+        let (now, known) = (Instant::now(), &self.context.fleet.nodes);
+        for (name, node) in read {
+            match node {
+                Some(node) => self.context.fleet.observe_node(node),
+                None => known.forget(&name),
+            }
+            self.memory.nodes.insert(name, now);
+        }
+        Ok(())
+    }
+
+    /// Lists the pods of the nodes that are drained, those first that were not looked at for longest.
+    async fn list_pods(&mut self, drained: &[String]) -> Result<(), Error> {
+        self.memory.pods.retain(|node, _| drained.contains(node));
+        let every = PODS.max(PODS_PER_NODE * u32::try_from(drained.len()).unwrap_or(u32::MAX));
+        let mut due: Vec<(Option<Instant>, String)> = drained
+            .iter()
+            .map(|node| (self.memory.pods.get(node).map(|(listed, _)| *listed), node.clone()))
+            .filter(|(listed, _)| listed.is_none_or(|listed| listed.elapsed() >= every))
+            .collect();
+        due.sort();
+        let pods: Api<Pod> = Api::all(self.context.client.clone());
+        let listed: Vec<(String, Vec<PodView>)> = stream::iter(due.into_iter().take(LISTS_BETWEEN))
+            .map(|(_, node)| pods_of(pods.clone(), node))
+            .buffer_unordered(LISTS)
+            .try_collect()
+            .await?;
+        let now = Instant::now();
+        self.memory.pods.extend(listed.into_iter().map(|(node, pods)| (node, (now, pods))));
+        self.snapshot.pods = self.memory.pods.iter().map(|(node, (_, pods))| (node.clone(), pods.clone())).collect();
+        Ok(())
+    }
+}
+
+/// The Rollout, its NodeConfig, and the revisions that are kept, as the API server has them now.
+async fn listen(
+    context: &Context,
+    name: &str,
+) -> Result<Option<(Rollout, Option<NodeConfig>, BTreeSet<String>)>, Error> {
+    let (client, namespace) = (|| context.client.clone(), &context.namespace);
     let rollouts: Api<Rollout> = Api::namespaced(client(), namespace);
     let Some(rollout) = rollouts.get_opt(name).await.map_err(|error| Error::Rollout(name.to_owned(), error))? else {
         return Ok(None);
@@ -55,60 +376,7 @@ pub(super) async fn snapshot(context: &Context, gates: &Gates, name: &str) -> Re
         Some(_) => revisions(&Api::namespaced(client(), namespace), &reference.name).await?,
         None => BTreeSet::new(),
     };
-    let hosts = list(&Api::<Host>::namespaced(client(), namespace), "Hosts", ListParams::default()).await?;
-    let nodes = list(&Api::<Node>::all(client()), "Nodes", ListParams::default()).await?;
-
-    let mut pods = BTreeMap::new();
-    let mut targets = vec![];
-    for (host, claim) in hosts.iter().filter_map(|host| Some((host, claim_of(&rollout, host)?))) {
-        let node = &host.spec.node_ref.name;
-        match claim.step {
-            ClaimStep::Drain => {
-                let params = ListParams::default().fields(&format!("spec.nodeName={node}"));
-                let found = list(&Api::<Pod>::all(client()), "Pods", params).await?;
-                pods.insert(node.clone(), found.iter().map(pod_view).collect());
-            }
-            ClaimStep::Verify => targets.push(Target {
-                place: claim.token.clone(),
-                host: Some(host.name_any()),
-                since: claim.step_started_at.0,
-                node: nodes.iter().find(|candidate| candidate.name_any() == *node).cloned(),
-            }),
-            _ => {}
-        }
-    }
-    let at = now();
-    gates.forget();
-    let machines = targets.iter().map(|target| gates.ask(rollout.spec.host_gates(), target, at));
-    let (run_gates, machines) = tokio::join!(ask_run(&rollout, gates, at), join_all(machines));
-    let hosts_asked = targets.iter().filter_map(|target| target.host.clone());
-    let gates = hosts_asked.zip(machines).collect();
-    let jobs = if rollout.spec.has_jobs() {
-        jobs::list(context, &rollout).await.map_err(|error| Error::Jobs(name.to_owned(), error))?
-    } else {
-        BTreeMap::new()
-    };
-    let other_rollouts = other_rollouts(context, &rollout).await?;
-    let nodes = nodes.iter().map(|node| (node.name_any(), node_view(node))).collect();
-    let refused_evictions = BTreeMap::new();
-    let own_node = context.own_node.clone();
-    let costs = BTreeMap::new();
-    Ok(Some(Snapshot {
-        rollout,
-        node_config,
-        revisions,
-        hosts,
-        nodes,
-        own_node,
-        costs,
-        pods,
-        refused_evictions,
-        gates,
-        run_gates,
-        jobs,
-        refused_jobs: BTreeMap::new(),
-        other_rollouts,
-    }))
+    Ok(Some((rollout, node_config, revisions)))
 }
 
 /// What the gates of the run itself answered that are asked where it is now.
@@ -129,9 +397,11 @@ async fn other_rollouts(context: &Context, rollout: &Rollout) -> Result<BTreeMap
         return Ok(BTreeMap::new());
     }
     let (client, namespace) = (|| context.client.clone(), &context.namespace);
-    let configs =
-        list(&Api::<NodeConfig>::namespaced(client(), namespace), "NodeConfigs", ListParams::default()).await?;
-    let rollouts = list(&Api::<Rollout>::namespaced(client(), namespace), "Rollouts", ListParams::default()).await?;
+    let all = ListParams::default();
+    let configs = Api::<NodeConfig>::namespaced(client(), namespace).list(&all).await;
+    let configs = configs.map_err(|error| Error::List("NodeConfigs", error))?;
+    let rollouts = Api::<Rollout>::namespaced(client(), namespace).list(&all).await;
+    let rollouts = rollouts.map_err(|error| Error::List("Rollouts", error))?;
     let newest = |name: &str| {
         let config = configs.iter().find(|config| config.name_any() == name)?;
         config.status.as_ref()?.revision.clone()
@@ -163,21 +433,15 @@ async fn revisions(api: &Api<ControllerRevision>, node_config: &str) -> Result<B
     Ok(found.items.iter().map(ResourceExt::name_any).collect())
 }
 
-/// All objects, page by page.
-async fn list<K>(api: &Api<K>, what: &'static str, params: ListParams) -> Result<Vec<K>, Error>
-where
-    K: Resource + Clone + DeserializeOwned + std::fmt::Debug,
-{
-    let mut params = params.limit(PAGE);
-    let mut found = vec![];
-    loop {
-        let page = api.list(&params).await.map_err(|error| Error::List(what, error))?;
-        found.extend(page.items);
-        match page.metadata.continue_.filter(|token| !token.is_empty()) {
-            Some(token) => params = params.continue_token(&token),
-            None => return Ok(found),
-        }
-    }
+async fn read_node(api: Api<Node>, name: String) -> Result<(String, Option<Node>), Error> {
+    let node = api.get_opt(&name).await.map_err(|error| Error::Node(name.clone(), error))?;
+    Ok((name, node))
+}
+
+async fn pods_of(api: Api<Pod>, node: String) -> Result<(String, Vec<PodView>), Error> {
+    let params = ListParams::default().fields(&format!("spec.nodeName={node}"));
+    let found = api.list(&params).await.map_err(|error| Error::List("Pods", error))?;
+    Ok((node, found.items.iter().map(pod_view).collect()))
 }
 
 fn node_view(node: &Node) -> NodeView {

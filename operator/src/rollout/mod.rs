@@ -7,12 +7,16 @@ mod jobs;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
-use drover_core::rollout::decide;
-use drover_crds::{Host, NodeConfig, Rollout, RolloutPhase, RolloutStatus};
+use drover_core::rollout::{Request, decide};
+use drover_crds::{NodeConfig, Rollout, RolloutPhase, RolloutStatus};
 use futures::FutureExt as _;
-use k8s_openapi::api::{batch::v1::Job, core::v1::Node};
+use k8s_openapi::api::batch::v1::Job;
 use kube::{
     Api, Resource as _, ResourceExt as _,
     runtime::{
@@ -40,13 +44,18 @@ pub(crate) enum Error {
     NoRest(usize),
 }
 
-/// The most requests in one go: a guard against a decision that never comes to rest.
-const MOST_REQUESTS: usize = 10_000;
+/// The most requests in one go, and how many more for each machine: a guard against a decision that never comes to rest.
+const MOST_REQUESTS: usize = 1_000;
+const MOST_PER_HOST: usize = 30;
+
+/// For how long changes of machines are gathered before they are looked at.
+const TOGETHER: Duration = Duration::from_millis(100);
 
 /// Shared by all Rollouts.
 struct Shared {
     context: Context,
     gates: gates::Gates,
+    memories: Mutex<HashMap<String, gather::Memory>>,
 }
 
 /// Runs until the token is cancelled.
@@ -59,27 +68,26 @@ pub(crate) async fn control(context: Context, stop: CancellationToken) {
             return;
         }
     };
+    // Debouncing begins anew with each event, so it is shorter than the steps in which machines are told of.
     let controller = Controller::new(Api::<Rollout>::namespaced(client.clone(), &namespace), objects::watching())
-        .with_config(controller::Config::default().debounce(Duration::from_millis(100)).concurrency(8));
-    let (by_host, by_config, by_node) = (controller.store(), controller.store(), controller.store());
-    let by_rollout = controller.store();
+        .with_config(controller::Config::default().debounce(TOGETHER / 4).concurrency(8));
+    let (by_config, by_rollout) = (controller.store(), controller.store());
     let stream = controller
-        .watches(Api::<Host>::namespaced(client.clone(), &namespace), objects::watching(), move |_| all(&by_host))
         .watches(Api::<NodeConfig>::namespaced(client.clone(), &namespace), objects::watching(), move |_| {
             all(&by_config)
         })
         .watches(Api::<Rollout>::namespaced(client.clone(), &namespace), objects::watching(), move |rollout| {
             waiting_for(&rollout.name_any(), &by_rollout)
         })
-        .owns(Api::<Job>::namespaced(client.clone(), &namespace), objects::watching())
-        .watches(Api::<Node>::all(client), objects::watching(), move |_| all(&by_node))
+        .owns(Api::<Job>::namespaced(client, &namespace), objects::watching())
+        .reconcile_all_on(context.fleet.changes_each(TOGETHER))
         .graceful_shutdown_on(stop.cancelled_owned())
         .run(
             |rollout, shared| reconcile(rollout, shared).boxed(),
             |rollout, _, shared: Arc<Shared>| {
                 Action::requeue(shared.context.backoff.failed(&format!("rollout/{}", rollout.name_any())))
             },
-            Arc::new(Shared { context, gates }),
+            Arc::new(Shared { context, gates, memories: Mutex::default() }),
         );
     objects::drain("rollout", stream).await;
 }
@@ -97,34 +105,73 @@ fn waiting_for(name: &str, rollouts: &Store<Rollout>) -> Vec<ObjectRef<Rollout>>
 
 #[tracing::instrument(skip_all, fields(rollout = %rollout.name_any()))]
 async fn reconcile(rollout: Arc<Rollout>, shared: Arc<Shared>) -> Result<Action, Error> {
-    let Shared { context, gates } = &*shared;
-    let (mut refused, mut refused_jobs) = (BTreeMap::new(), BTreeMap::new());
-    for _ in 0..MOST_REQUESTS {
-        if !context.leadership.is_held() {
-            return Ok(Action::await_change());
+    let uid = rollout.uid().unwrap_or_default();
+    let memories = || shared.memories.lock().unwrap_or_else(PoisonError::into_inner);
+    // One reconciliation of a Rollout at a time has its memory.
+    let mut memory = memories().remove(&uid).unwrap_or_default();
+    let next = go_on(&shared, &mut memory, &rollout.name_any()).await;
+    if !matches!(next, Ok(None)) {
+        memories().insert(uid, memory);
+    }
+    Ok(next?.unwrap_or_else(Action::await_change))
+}
+
+/// One request after the other, until there is nothing to do but wait; `None` when there is no Rollout to be waited for.
+async fn go_on(shared: &Shared, memory: &mut gather::Memory, name: &str) -> Result<Option<Action>, Error> {
+    let Shared { context, gates, .. } = shared;
+    if !context.leadership.is_held() {
+        return Ok(None);
+    }
+    let Some(mut view) = gather::View::of(context, gates, memory, name).await? else { return Ok(None) };
+    let most = MOST_REQUESTS + MOST_PER_HOST * view.snapshot.hosts.iter().count();
+    for _ in 0..most {
+        if !context.leadership.is_held() || !view.refresh().await? {
+            return Ok(None);
         }
-        let Some(mut snapshot) = gather::snapshot(context, gates, &rollout.name_any()).await? else {
-            return Ok(Action::await_change());
-        };
-        snapshot.refused_evictions.clone_from(&refused);
-        snapshot.refused_jobs.clone_from(&refused_jobs);
-        let decision = decide(&snapshot, now());
+        let decision = decide(&view.snapshot, now());
         let Some(request) = decision.request else {
-            context.backoff.reset(&format!("rollout/{}", rollout.name_any()));
-            return Ok(Action::requeue(decision.look_again));
+            context.backoff.reset(&format!("rollout/{name}"));
+            return Ok(Some(Action::requeue(decision.look_again)));
         };
-        match carry_out::carry_out(context, &snapshot, request).await? {
-            carry_out::Outcome::Done(written) => announce(context, &snapshot.rollout, written.as_deref()).await,
+        if view.must_be_fresh(&request) {
+            if let Some(left) = view.reads_after() {
+                return Ok(Some(Action::requeue(left)));
+            }
+            if !view.read().await? {
+                return Ok(None);
+            }
+            continue;
+        }
+        if let Request::Evict(pod) = &request
+            && !view.is_still_drained(pod).await?
+        {
+            continue;
+        }
+        let about = gather::About::of(&request);
+        match carry_out::carry_out(context, &view.snapshot, request).await? {
+            carry_out::Outcome::Done(written) => {
+                if let Some(written) = &written {
+                    announce(context, &view.snapshot.rollout, Some(written)).await;
+                    view.memory.reported = Some(now());
+                }
+                view.wrote(&about, written.map(|written| *written));
+            }
             carry_out::Outcome::Refused(pod, why) => {
-                refused.insert(pod, why);
+                view.snapshot.refused_evictions.insert(pod, why);
+            }
+            carry_out::Outcome::Conflict => {
+                tracing::debug!(?about, "The world changed meanwhile; deciding anew");
+                if !view.read_again(&about).await? {
+                    return Ok(None);
+                }
             }
             carry_out::Outcome::RefusedJob(job, why) => {
-                refused_jobs.insert(job, why);
+                view.snapshot.refused_jobs.insert(job, why);
+                view.wrote(&about, None);
             }
-            carry_out::Outcome::Conflict => tracing::debug!("The world changed meanwhile; deciding anew"),
         }
     }
-    Err(Error::NoRest(MOST_REQUESTS))
+    Err(Error::NoRest(most))
 }
 
 /// Publishes an event when the phase changed or another machine failed. An event that can not be published is no reason

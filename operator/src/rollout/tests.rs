@@ -1,4 +1,4 @@
-use drover_core::rollout::{NodeChange, PodKey, Request, Snapshot};
+use drover_core::rollout::{NodeChange, PodKey, Snapshot};
 use drover_crds::{Host, HostSpec, NodeRef, Rollout, RolloutSpec};
 use serde_json::json;
 
@@ -23,7 +23,8 @@ fn snapshot() -> Snapshot {
         rollout: rollout(),
         node_config: None,
         revisions: [].into(),
-        hosts: vec![host],
+        hosts: vec![host].into(),
+        reported: None,
         own_node: None,
         costs: [].into(),
         nodes: [].into(),
@@ -95,7 +96,7 @@ async fn a_cordon_and_its_mark_are_one_write() {
 async fn an_operator_that_does_not_lead_asks_nothing_and_writes_nothing() {
     let (context, mut server) = testing::context(false);
     let gates = gates(&context);
-    let shared = Arc::new(Shared { context, gates });
+    let shared = Arc::new(Shared { context, gates, memories: Mutex::default() });
     let (action, writes) = server.serve(&[], reconcile(Arc::new(rollout()), shared)).await;
     assert_eq!(action.unwrap(), Action::await_change());
     assert!(writes.is_empty());
@@ -112,7 +113,7 @@ async fn writes_for(
     objects: &[(&str, serde_json::Value)],
 ) -> Vec<testing::Asked> {
     let gates = gates(&context);
-    let shared = Arc::new(Shared { context, gates });
+    let shared = Arc::new(Shared { context, gates, memories: Mutex::default() });
     let (action, writes) = server.serve(objects, reconcile(Arc::new(rollout()), shared)).await;
     action.unwrap();
     writes
@@ -130,7 +131,7 @@ async fn a_rollout_that_has_said_all_writes_nothing_again() {
     let mut held = rollout();
     held.metadata.finalizers = Some(vec!["drover.dev/rollout".into()]);
     // What it would write about a NodeConfig that is not there is there already.
-    let decision = decide(&Snapshot { rollout: held.clone(), hosts: vec![], ..snapshot() }, now());
+    let decision = decide(&Snapshot { rollout: held.clone(), hosts: vec![].into(), ..snapshot() }, now());
     let Some(Request::WriteRollout(said)) = decision.request else { panic!("{decision:?}") };
     held.status = Some(*said);
     let (context, mut server) = testing::context(true);

@@ -7,19 +7,16 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::{
     people,
     population::{self, Goal, Member, Standing},
+    report,
     snapshot::Snapshot,
     stage::Waiting,
 };
 use crate::metadata::{name, uid};
 
-/// The most machines that are under way at once, whatever `maxParallel` says: the ledger is part of the status, which
-/// must stay small.
-const MOST_IN_FLIGHT: usize = 200;
-
 /// What admission says.
 pub(super) enum Next {
-    /// This machine is begun: enter it in the ledger.
-    Admit(Box<InFlightHost>),
+    /// These machines are begun: enter them in the ledger, all in one write.
+    Admit(Vec<InFlightHost>),
     /// No further machine is begun, for this reason.
     Hold(Hold),
 }
@@ -49,16 +46,26 @@ pub(super) enum Hold {
     NoneFit { reasons: Vec<String> },
 }
 
-/// Whether a further machine of this batch is begun, and which. The first reason against it is the answer.
+/// Whether further machines of this batch are begun, and which. The first reason against the first of them is the answer.
 pub(super) fn next(snapshot: &Snapshot, goal: &Goal, members: &[Member<'_>], batch: usize, now: Timestamp) -> Next {
-    let target = &goal.target.revision;
-    match candidate(snapshot, goal, members, batch) {
-        Ok(member) => Next::Admit(Box::new(entry(snapshot, goal, member, (batch, target), now))),
-        Err(hold) => Next::Hold(hold),
+    let mut room = match Room::of(snapshot, goal, members) {
+        Ok(room) => room,
+        Err(hold) => return Next::Hold(hold),
+    };
+    let batches = population::batches(&snapshot.rollout, members, batch);
+    let indices = batches.get(batch).map_or(&[][..], Vec::as_slice);
+    let waiting = indices.iter().map(|index| &members[*index]).filter(|member| member.standing.waits());
+    for member in waiting {
+        if let Some(reason) = obstacle(snapshot, goal, member) {
+            room.reasons.push(reason);
+        } else if !room.take(member, || entry(snapshot, goal, member, (batch, &goal.target.revision), now)) {
+            break;
+        }
     }
+    room.result()
 }
 
-/// Whether a further machine gets back what it had before, and which: the one that was changed last.
+/// Whether further machines get back what they had before, and which: those that were changed last.
 pub(super) fn next_back(snapshot: &Snapshot, goal: &Goal, members: &[Member<'_>], now: Timestamp) -> Next {
     let mut waiting: Vec<(&Member<'_>, &str)> =
         members.iter().filter_map(|member| Some((member, member.goes_back_to(goal)?))).collect();
@@ -67,24 +74,108 @@ pub(super) fn next_back(snapshot: &Snapshot, goal: &Goal, members: &[Member<'_>]
     if waiting.is_empty() {
         return Next::Hold(if busy == 0 { Hold::Done } else { Hold::BusyWith { in_flight: busy } });
     }
-    if let Err(hold) = may_begin(snapshot, goal, members) {
-        return Next::Hold(hold);
-    }
-    let may = snapshot.rollout.spec.resolved_max_unavailable(members.len());
-    let mut reasons = vec![];
+    let mut room = match Room::of(snapshot, goal, members) {
+        Ok(room) => room,
+        Err(hold) => return Next::Hold(hold),
+    };
     for (member, previous) in waiting {
-        match claimed_by_another(member).or_else(|| out_of_reach(snapshot, member)) {
-            Some(reason) => reasons.push(reason),
-            None => {
-                let batch = member.touched.unwrap_or_default();
-                return match fits(members, member, may) {
-                    Ok(()) => Next::Admit(Box::new(entry(snapshot, goal, member, (batch, previous), now))),
-                    Err(hold) => Next::Hold(hold),
-                };
-            }
+        let batch = member.touched.unwrap_or_default();
+        if let Some(reason) = claimed_by_another(member).or_else(|| out_of_reach(snapshot, member)) {
+            room.reasons.push(reason);
+        } else if !room.take(member, || entry(snapshot, goal, member, (batch, previous), now)) {
+            break;
         }
     }
-    Next::Hold(Hold::NoneFit { reasons })
+    room.result()
+}
+
+/// How many machines may still be begun, and those that are.
+struct Room<'a, 'b> {
+    members: &'b [Member<'a>],
+    in_flight: usize,
+    /// How many more may be under way.
+    parallel: usize,
+    /// How many may be out of service, and how many are.
+    may: usize,
+    unavailable: usize,
+    /// How many bytes the ledger may grow by.
+    bytes: usize,
+    admitted: Vec<InFlightHost>,
+    /// Why machines that come first are not begun.
+    reasons: Vec<String>,
+    /// What stands against all further ones.
+    full: Option<Hold>,
+}
+
+/// How many bytes of JSON the status of a Rollout has at most, with some room for what may still be said while machines
+/// are under way. The ledger is by far the most of it.
+const STATUS_BYTES: usize = 126 << 10;
+
+impl<'a, 'b> Room<'a, 'b> {
+    /// What may be begun beside what is under way, or why nothing.
+    fn of(snapshot: &Snapshot, goal: &Goal, members: &'b [Member<'a>]) -> Result<Self, Hold> {
+        let rollout = &snapshot.rollout;
+        if let Some(how) = people::held(rollout) {
+            return Err(Hold::Held { how });
+        }
+        if let Some(how) = people::paused(rollout) {
+            return Err(Hold::Paused { how });
+        }
+        // A failure may have a cause that the next machines share: then one at a time, until one succeeds.
+        let last = |failed| last(members, goal, failed);
+        let fresh_failure = last(true).is_some() && last(true) > last(false);
+        let parallel = if fresh_failure { 1 } else { rollout.spec.resolved_max_parallel(members.len()) };
+        let in_flight = members.iter().filter(|member| member.standing == Standing::InFlight).count();
+        let bytes = STATUS_BYTES.saturating_sub(rollout.status.as_ref().map_or(0, report::most_bytes));
+        if in_flight >= parallel || bytes == 0 {
+            return Err(Hold::BusyWith { in_flight });
+        }
+        Ok(Self {
+            members,
+            in_flight,
+            parallel: parallel - in_flight,
+            may: rollout.spec.resolved_max_unavailable(members.len()),
+            unavailable: members.iter().filter(|member| member.unavailable).count(),
+            bytes,
+            admitted: vec![],
+            reasons: vec![],
+            full: None,
+        })
+    }
+
+    /// Takes this machine in if there is room for it. False: there is none for any other one either.
+    fn take(&mut self, member: &Member<'_>, entry: impl FnOnce() -> InFlightHost) -> bool {
+        let more = usize::from(!member.unavailable);
+        if self.admitted.len() >= self.parallel {
+            self.full = Some(Hold::BusyWith { in_flight: self.in_flight + self.admitted.len() });
+            return false;
+        }
+        if self.unavailable + more > self.may {
+            let unavailable = self.members.iter().filter(|member| member.unavailable);
+            let unavailable = unavailable.map(|member| member.name().to_owned()).collect();
+            self.full = Some(Hold::MaxUnavailable { unavailable, may: self.may });
+            return false;
+        }
+        let entry = entry();
+        let bytes = report::entry_bytes(&entry);
+        if bytes > self.bytes {
+            self.full = Some(Hold::BusyWith { in_flight: self.in_flight + self.admitted.len() });
+            return false;
+        }
+        self.unavailable += more;
+        self.bytes -= bytes;
+        self.admitted.push(entry);
+        true
+    }
+
+    fn result(self) -> Next {
+        match (self.admitted.is_empty(), self.full) {
+            (false, _) => Next::Admit(self.admitted),
+            (true, Some(hold)) => Next::Hold(hold),
+            (true, None) if self.reasons.is_empty() => Next::Hold(Hold::BusyWith { in_flight: self.in_flight }),
+            (true, None) => Next::Hold(Hold::NoneFit { reasons: self.reasons }),
+        }
+    }
 }
 
 fn entry(
@@ -105,57 +196,6 @@ fn entry(
         step: ClaimStep::Claim,
         waiting_for: None,
     }
-}
-
-/// Whether any further machine may be begun at all.
-fn may_begin(snapshot: &Snapshot, goal: &Goal, members: &[Member<'_>]) -> Result<(), Hold> {
-    let in_flight = members.iter().filter(|member| member.standing == Standing::InFlight).count();
-    if let Some(how) = people::held(&snapshot.rollout) {
-        return Err(Hold::Held { how });
-    }
-    if let Some(how) = people::paused(&snapshot.rollout) {
-        return Err(Hold::Paused { how });
-    }
-    // A failure may have a cause that the next machines share: then one at a time, until one succeeds.
-    let last = |failed| last(members, goal, failed);
-    let fresh_failure = last(true).is_some() && last(true) > last(false);
-    let parallel = if fresh_failure { 1 } else { snapshot.rollout.spec.resolved_max_parallel(members.len()) };
-    if in_flight >= parallel.min(MOST_IN_FLIGHT) { Err(Hold::BusyWith { in_flight }) } else { Ok(()) }
-}
-
-fn candidate<'a, 'b>(
-    snapshot: &Snapshot,
-    goal: &Goal,
-    members: &'b [Member<'a>],
-    batch: usize,
-) -> Result<&'b Member<'a>, Hold> {
-    may_begin(snapshot, goal, members)?;
-    let batches = population::batches(&snapshot.rollout, members, batch);
-    let mut reasons = vec![];
-    let indices = batches.get(batch).map_or(&[][..], Vec::as_slice);
-    for member in indices.iter().map(|index| &members[*index]).filter(|member| member.standing.waits()) {
-        match obstacle(snapshot, goal, member) {
-            Some(reason) => reasons.push(reason),
-            None => {
-                let may = snapshot.rollout.spec.resolved_max_unavailable(members.len());
-                return fits(members, member, may).map(|()| member);
-            }
-        }
-    }
-    if reasons.is_empty() {
-        let in_flight = members.iter().filter(|member| member.standing == Standing::InFlight).count();
-        Err(Hold::BusyWith { in_flight })
-    } else {
-        Err(Hold::NoneFit { reasons })
-    }
-}
-
-/// Whether the machine may be out of service beside those that are already.
-fn fits(members: &[Member<'_>], candidate: &Member<'_>, may: usize) -> Result<(), Hold> {
-    let unavailable: Vec<String> =
-        members.iter().filter(|member| member.unavailable).map(|member| member.name().to_owned()).collect();
-    let more = usize::from(!candidate.unavailable);
-    if unavailable.len() + more <= may { Ok(()) } else { Err(Hold::MaxUnavailable { unavailable, may }) }
 }
 
 /// Why this machine can not be begun now, if so.
@@ -192,21 +232,15 @@ fn last(members: &[Member<'_>], goal: &Goal, failed: bool) -> Option<Timestamp> 
     wanted.map(|record| record.finished_at.0).max()
 }
 
-/// The token of a hold: the same for the same Rollout, run, machine and attempt, and for no other.
+/// The token of a hold: the same for the same Rollout, run, machine and attempt, and for no other. There is one for each
+/// machine in the ledger, so it is short.
 pub(super) fn token(rollout: &Rollout, host: &Host, run: i64, attempt: i32) -> String {
-    format!("{}{}.{run}.{attempt}.{}", prefix(rollout), short(uid(&host.metadata)), name(&host.metadata))
+    let id: String = uid(&host.metadata).chars().filter(|c| *c != '-').take(16).collect();
+    format!("{}{run}.{attempt}.{id}", prefix(rollout))
 }
 
-/// Whether a hold of this Rollout has this token.
-pub(super) fn is_ours(rollout: &Rollout, token: &str) -> bool {
-    token.starts_with(&prefix(rollout))
-}
-
-fn prefix(rollout: &Rollout) -> String {
-    format!("{}.{}.", name(&rollout.metadata), short(uid(&rollout.metadata)))
-}
-
-/// The first part of a UID: with the name, enough to tell objects apart.
-fn short(uid: &str) -> &str {
-    uid.split('-').next().unwrap_or_default()
+/// What the tokens of all holds of this Rollout begin with, and of no other.
+pub(super) fn prefix(rollout: &Rollout) -> String {
+    let short = uid(&rollout.metadata).split('-').next().unwrap_or_default();
+    format!("{}.{short}.", name(&rollout.metadata))
 }

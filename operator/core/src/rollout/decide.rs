@@ -1,6 +1,6 @@
 //! The order in which things are asked: what must be put right first, then the machines under way, then the next one.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use drover_crds::{
     Host, InFlightHost, OnExceeded, RolloutPhase, RolloutStatus, Run, RunRecord, StopAction, Stopped,
@@ -50,19 +50,32 @@ fn next(snapshot: &Snapshot, now: Timestamp) -> Result<Request, Duration> {
     if !held {
         return Ok(Request::AddFinalizer);
     }
-    if let Some(request) = mend_ledger(snapshot).or_else(|| mend_nodes(snapshot)) {
+    if let Some(request) = enter_lost(snapshot).or_else(|| mend_nodes(snapshot)) {
         return Ok(request);
     }
-
-    let status = rollout.status.clone().unwrap_or_default();
-    if let Some(status) = people::handle(snapshot, &status, now) {
+    let none = RolloutStatus::default();
+    let status = rollout.status.as_ref().unwrap_or(&none);
+    if let Some(status) = people::handle(snapshot, status, now) {
         return Ok(write(status));
     }
     let mut look_again = IDLE;
-    let moving = if people::held(rollout).is_none() { &status.in_flight[..] } else { &[] };
-    for entry in moving {
-        let next = match withdrawal(snapshot, &status, entry) {
-            Some(why) => steps::withdraw(snapshot, entry, &why, now),
+    let held = people::held(rollout).is_some();
+    let withdrawal = Withdrawal::of(snapshot, status);
+    let mut finished = BTreeSet::new();
+    for entry in &status.in_flight {
+        if !is_alive(snapshot, entry) {
+            finished.insert(entry.token.as_str());
+            continue;
+        }
+        if held {
+            continue;
+        }
+        let left_out = || {
+            let host = entry_host(snapshot, entry)?;
+            population::is_skipped(rollout, host).then_some("somebody leaves it out")
+        };
+        let next = match withdrawal.of_entry(entry).or_else(left_out) {
+            Some(why) => steps::withdraw(snapshot, entry, why, now),
             None => steps::next(snapshot, entry, now),
         };
         match next {
@@ -71,24 +84,34 @@ fn next(snapshot: &Snapshot, now: Timestamp) -> Result<Request, Duration> {
         }
     }
 
+    // What is finished leaves the ledger with its next write, whatever that says: one write for as many as there are.
+    let swept;
+    let snapshot = if finished.is_empty() {
+        snapshot
+    } else {
+        let in_flight = status.in_flight.iter().filter(|entry| !finished.contains(entry.token.as_str())).cloned();
+        swept = snapshot.with_status(RolloutStatus { in_flight: in_flight.collect(), ..status.clone() });
+        &swept
+    };
     if let Some(request) = hook::tidy(snapshot) {
         return Ok(request);
     }
-    let outlook = match begin(snapshot, &status, now) {
+    let after_sweep = snapshot.rollout.status.clone().unwrap_or_default();
+    let outlook = match begin(snapshot, &after_sweep, now) {
         Begin::Wait(why) => report::waiting(snapshot, &why, now),
         Begin::Run(run) => {
-            return Ok(write(report::begun(snapshot, RolloutStatus { run: Some(run), ..status }, now)));
+            return Ok(write(report::begun(snapshot, RolloutStatus { run: Some(run), ..after_sweep }, now)));
         }
         Begin::Supersede(old, run) => {
             let mut history = vec![old];
-            history.extend(status.history.iter().cloned());
+            history.extend(after_sweep.history.iter().cloned());
             history.truncate(10);
-            let status = RolloutStatus { run: Some(run), history, failures: vec![], stage: None, ..status };
+            let status = RolloutStatus { run: Some(run), history, failures: vec![], stage: None, ..after_sweep };
             return Ok(write(report::begun(snapshot, status, now)));
         }
         Begin::Under(goal) => {
             let members = population::members(snapshot, &goal);
-            let hold = match advance(snapshot, &status, &goal, &members, now) {
+            let hold = match advance(snapshot, &after_sweep, &goal, &members, now) {
                 Advance::Request(request) => return Ok(request),
                 Advance::Hold(hold, time) => {
                     look_again = look_again.min(time);
@@ -98,7 +121,13 @@ fn next(snapshot: &Snapshot, now: Timestamp) -> Result<Request, Duration> {
             report::under_way(snapshot, &goal, &members, &hold, now)
         }
     };
-    if outlook == status { Err(look_again) } else { Ok(write(outlook)) }
+    if outlook == *status {
+        return Err(look_again);
+    }
+    match report::not_before(snapshot.reported, status, &outlook, now) {
+        Some(left) => Err(look_again.min(left)),
+        None => Ok(write(outlook)),
+    }
 }
 
 enum Advance {
@@ -117,7 +146,7 @@ fn advance(
 ) -> Advance {
     let hold = |hold| Advance::Hold(hold, IDLE);
     let admit = |next| match next {
-        admission::Next::Admit(entry) => Advance::Request(enter(status.clone(), *entry)),
+        admission::Next::Admit(entries) => Advance::Request(enter(status.clone(), entries)),
         admission::Next::Hold(why) => hold(why),
     };
     let stopped = status.run.as_ref().and_then(|run| run.stopped.clone());
@@ -137,7 +166,15 @@ fn advance(
         return Advance::Request(stop(snapshot, status, format!("{failed} failed and {may} may"), now));
     }
     match stage::next(snapshot, goal, members, now) {
-        stage::Next::Hosts(batch) => admit(admission::next(snapshot, goal, members, batch, now)),
+        stage::Next::Hosts(batch) => match admission::next(snapshot, goal, members, batch, now) {
+            admission::Next::Hold(Hold::MaxUnavailable { unavailable, may })
+                if status.in_flight.is_empty() && unavailable.len() < may + failed =>
+            {
+                let why = format!("{failed} failed and count as out of service, of which there may be {may}");
+                Advance::Request(stop(snapshot, status, why, now))
+            }
+            next => admit(next),
+        },
         stage::Next::Record(stage) => Advance::Request(write(RolloutStatus { stage: Some(stage), ..status.clone() })),
         stage::Next::Request(request) => Advance::Request(request),
         stage::Next::Wait(waiting, time) => Advance::Hold(Hold::Stage(waiting), time),
@@ -161,28 +198,46 @@ fn stop(snapshot: &Snapshot, status: &RolloutStatus, reason: String, now: Timest
     write(status)
 }
 
-/// Why a machine that is under way, and was not changed yet, is given back, if so.
-fn withdrawal(snapshot: &Snapshot, status: &RolloutStatus, entry: &InFlightHost) -> Option<String> {
-    let run = status.run.as_ref()?;
-    if let Some(stopped) = run.stopped.as_ref().filter(|stopped| stopped.action != StopAction::Pause) {
-        // A rollback's own machines go back to another revision than the run's.
-        return (entry.revision == run.revision).then(|| stopped.reason.clone());
+/// Why machines that are under way, and were not changed yet, are given back, if so.
+enum Withdrawal<'a> {
+    None,
+    /// The run is stopped. A rollback's own machines go back to another revision than the run's, and are not meant.
+    Stopped {
+        revision: &'a str,
+        reason: &'a str,
+    },
+    All(String),
+}
+
+impl<'a> Withdrawal<'a> {
+    fn of(snapshot: &Snapshot, status: &'a RolloutStatus) -> Self {
+        let Some(run) = &status.run else { return Self::None };
+        if let Some(stopped) = run.stopped.as_ref().filter(|stopped| stopped.action != StopAction::Pause) {
+            return Self::Stopped { revision: &run.revision, reason: &stopped.reason };
+        }
+        match target_revision(snapshot) {
+            Ok(newest) if newest != run.revision => Self::All(format!("{newest} supersedes {}", run.revision)),
+            Err(why @ report::Waiting::NoNodeConfig(_)) => Self::All(why.to_string()),
+            Ok(_) | Err(_) => Self::None,
+        }
     }
-    let newest = match target_revision(snapshot) {
-        Ok(newest) => newest,
-        Err(why @ report::Waiting::NoNodeConfig(_)) => return Some(why.to_string()),
-        Err(_) => return None,
-    };
-    (newest != run.revision).then(|| format!("{newest} supersedes {}", run.revision))
+
+    fn of_entry(&self, entry: &InFlightHost) -> Option<&str> {
+        match self {
+            Self::None => None,
+            Self::Stopped { revision, reason } => (entry.revision == *revision).then_some(*reason),
+            Self::All(why) => Some(why),
+        }
+    }
 }
 
 fn write(status: RolloutStatus) -> Request {
     Request::WriteRollout(Box::new(status))
 }
 
-/// Enters a machine in the ledger, which stays in the order of names.
-fn enter(mut status: RolloutStatus, entry: InFlightHost) -> Request {
-    status.in_flight.push(entry);
+/// Enters machines in the ledger, which stays in the order of names.
+fn enter(mut status: RolloutStatus, entries: Vec<InFlightHost>) -> Request {
+    status.in_flight.extend(entries);
     status.in_flight.sort_by(|a, b| a.host.cmp(&b.host));
     write(status)
 }
@@ -190,13 +245,22 @@ fn enter(mut status: RolloutStatus, entry: InFlightHost) -> Request {
 /// Makes the ledger and the claims agree: a claim of ours that the ledger lost is entered again; an entry whose machine
 /// is gone, was given back, or is held by another Rollout is removed.
 fn mend_ledger(snapshot: &Snapshot) -> Option<Request> {
+    enter_lost(snapshot).or_else(|| {
+        let status = snapshot.rollout.status.as_ref()?;
+        let kept: Vec<_> = status.in_flight.iter().filter(|entry| is_alive(snapshot, entry)).cloned().collect();
+        (kept.len() < status.in_flight.len()).then(|| write(RolloutStatus { in_flight: kept, ..status.clone() }))
+    })
+}
+
+/// Enters each claim of ours again that the ledger lost.
+fn enter_lost(snapshot: &Snapshot) -> Option<Request> {
     let rollout = &snapshot.rollout;
-    let status = rollout.status.clone().unwrap_or_default();
-    let lost = snapshot.hosts.iter().find_map(|host| {
+    let ledger = rollout.status.as_ref().map_or(&[][..], |status| &status.in_flight);
+    let known: BTreeSet<&str> = ledger.iter().map(|entry| entry.uid.as_str()).collect();
+    let lost = snapshot.hosts.iter().filter_map(|host| {
         let claim = host.status.as_ref()?.claim.as_ref()?;
         let ours = claim.rollout_uid == uid(&rollout.metadata);
-        let known = status.in_flight.iter().any(|entry| entry.uid == uid(&host.metadata));
-        (ours && !known).then(|| InFlightHost {
+        (ours && !known.contains(uid(&host.metadata))).then(|| InFlightHost {
             host: name(&host.metadata).to_owned(),
             uid: uid(&host.metadata).to_owned(),
             batch: claim.batch,
@@ -207,20 +271,18 @@ fn mend_ledger(snapshot: &Snapshot) -> Option<Request> {
             waiting_for: claim.waiting_for.clone(),
         })
     });
-    if let Some(entry) = lost {
-        return Some(enter(status, entry));
-    }
-    let kept: Vec<_> = status.in_flight.iter().filter(|entry| is_alive(snapshot, entry)).cloned().collect();
-    (kept.len() < status.in_flight.len()).then(|| write(RolloutStatus { in_flight: kept, ..status }))
+    let lost: Vec<InFlightHost> = lost.collect();
+    (!lost.is_empty()).then(|| enter(rollout.status.clone().unwrap_or_default(), lost))
 }
 
 /// Gives back a Node that carries a mark of ours without a hold: an operator that lost its leadership can have set it
 /// with its last write.
 fn mend_nodes(snapshot: &Snapshot) -> Option<Request> {
     let ledger = snapshot.rollout.status.as_ref().map_or(&[][..], |status| &status.in_flight);
+    let held: BTreeSet<&str> = ledger.iter().map(|entry| entry.token.as_str()).collect();
+    let prefix = admission::prefix(&snapshot.rollout);
     let stray = |mark: &Option<String>| {
-        let ours = |token: &&String| admission::is_ours(&snapshot.rollout, token);
-        mark.as_ref().filter(ours).is_some_and(|token| ledger.iter().all(|entry| entry.token != *token))
+        mark.as_ref().is_some_and(|token| token.starts_with(&prefix) && !held.contains(token.as_str()))
     };
     snapshot.nodes.iter().find_map(|(node, view)| {
         let change = match (stray(&view.cordoned_by), stray(&view.excluded_by)) {

@@ -40,4 +40,4 @@ pub use decide::{Decision, decide};
 pub use gate::{AskedGates, GateAnswer, GateEvidence, asked_of_run};
 pub use hook::{JobView, RolloutJob, Wanted, label_value};
 pub use request::{NodeChange, Request};
-pub use snapshot::{NodeView, PodKeeper, PodKey, PodView, RolloutView, Snapshot};
+pub use snapshot::{Hosts, NodeView, PodKeeper, PodKey, PodView, RolloutView, Snapshot};

@@ -1,6 +1,6 @@
 //! Which machines a Rollout is for, where each of them stands, and in which order they come.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use drover_crds::{
     Assignment, ClaimStep, Host, InFlightHost, RiskOrder, Rollout, RunOutcome, RunRecord, keys::SKIP_ANNOTATION,
@@ -107,6 +107,14 @@ fn is_unreported(host: &Host, target: &Assignment) -> bool {
     })
 }
 
+/// Whether the machine is not as it should be, as far as is known: a Rollout failed on it, or its agent does not converge.
+fn is_failing(host: &Host, standing: &Standing) -> bool {
+    let status = host.status.as_ref();
+    let active =
+        status.and_then(|status| status.active.as_ref().filter(|a| a.generation == status.assigned_generation));
+    matches!(standing, Standing::Failed | Standing::Pending { broken: true }) || active.is_some_and(|a| !a.converged)
+}
+
 /// The ledger by Host UID: a name may have gone to another machine.
 type Ledger<'a> = BTreeMap<&'a str, &'a InFlightHost>;
 
@@ -115,8 +123,12 @@ fn ledger(rollout: &Rollout) -> Ledger<'_> {
     entries.map(|entry| (entry.uid.as_str(), entry)).collect()
 }
 
-/// Why a machine is left out by people, if it is.
-fn is_skipped(host: &Host, skipped: &BTreeSet<&str>) -> bool {
+/// Whether people leave the machine out of this Rollout.
+pub(super) fn is_skipped(rollout: &Rollout, host: &Host) -> bool {
+    leaves_out(host, &skipped(rollout))
+}
+
+fn leaves_out(host: &Host, skipped: &BTreeSet<&str>) -> bool {
     let annotated = host.metadata.annotations.as_ref().is_some_and(|all| all.contains_key(SKIP_ANNOTATION));
     annotated || skipped.contains(name(&host.metadata))
 }
@@ -174,7 +186,7 @@ pub(super) fn members<'a>(snapshot: &'a Snapshot, goal: &Goal) -> Vec<Member<'a>
             let record = record(rollout, host);
             let standing = match entry {
                 Some(_) => Standing::InFlight,
-                None => standing(host, goal, record, is_skipped(host, &skipped)),
+                None => standing(host, goal, record, leaves_out(host, &skipped)),
             };
             let in_run = record.filter(|record| record.run == goal.run).map(|record| record.batch);
             let batch = entry.map(|entry| entry.batch).or(in_run);
@@ -182,7 +194,7 @@ pub(super) fn members<'a>(snapshot: &'a Snapshot, goal: &Goal) -> Vec<Member<'a>
             let out_of_service = node.is_none_or(|node| !node.ready || node.cordoned);
             let held = host.status.as_ref().is_some_and(|status| status.claim.is_some());
             Some(Member {
-                unavailable: standing == Standing::InFlight || out_of_service || held,
+                unavailable: standing == Standing::InFlight || out_of_service || held || is_failing(host, &standing),
                 host,
                 standing,
                 touched: batch.and_then(|batch| usize::try_from(batch).ok()),
@@ -233,32 +245,33 @@ pub(super) fn batches(rollout: &Rollout, members: &[Member<'_>], at_hand: usize)
         .collect();
     let written = rollout.spec.batches();
     let mut batch = at_hand.max(last_touched);
-    while !left.is_empty() {
-        let taken: Vec<usize> = match written.get(batch) {
-            Some(definition) => {
-                let there = batches.get(&batch).map_or(0, Vec::len);
-                let room = definition.size.map_or(usize::MAX, |size| size.of(members.len())).saturating_sub(there);
-                let is_for = |index: &usize| is_for(definition, members[*index].host);
-                left.iter().copied().filter(is_for).take(room).collect()
-            }
-            // The last one repeats; what no batch is for comes at the end.
-            None => {
-                let there = batches.get(&batch).map_or(&[][..], Vec::as_slice);
-                let repeats = |index: &usize| {
-                    written.last().is_some_and(|last| last.size.is_some() && is_for(last, members[*index].host))
-                };
-                let size = written.last().and_then(|last| last.size).map_or(usize::MAX, |size| size.of(members.len()));
-                if there.iter().any(repeats) || left.iter().any(repeats) {
-                    let room = size.saturating_sub(there.len());
-                    left.iter().copied().filter(repeats).take(room).collect()
-                } else {
-                    left.clone()
-                }
-            }
-        };
-        let chosen: BTreeSet<usize> = taken.iter().copied().collect();
-        left.retain(|index| !chosen.contains(index));
+    while let Some(definition) = written.get(batch).filter(|_| !left.is_empty()) {
+        let there = batches.get(&batch).map_or(0, Vec::len);
+        let mut room = definition.size.map_or(usize::MAX, |size| size.of(members.len())).saturating_sub(there);
+        let taken = left.extract_if(.., |index| {
+            // Broken machines are repaired first, whoever the batch is for.
+            let broken = members[*index].standing == Standing::Pending { broken: true };
+            let takes = room > 0 && (broken || is_for(definition, members[*index].host));
+            room -= usize::from(takes);
+            takes
+        });
         batches.entry(batch).or_default().extend(taken);
+        batch += 1;
+    }
+    // The last one repeats; what no batch is for comes at the end.
+    let repeats =
+        |index: &usize| written.last().is_some_and(|last| last.size.is_some() && is_for(last, members[*index].host));
+    let size = written.last().and_then(|last| last.size).map_or(usize::MAX, |size| size.of(members.len()));
+    let (repeated, mut rest): (Vec<usize>, Vec<usize>) = left.into_iter().partition(repeats);
+    let mut repeated = VecDeque::from(repeated);
+    while !repeated.is_empty() || !rest.is_empty() {
+        let there = batches.entry(batch).or_default();
+        if !repeated.is_empty() || there.iter().any(repeats) {
+            let room = size.saturating_sub(there.len()).min(repeated.len());
+            there.extend(repeated.drain(..room));
+        } else {
+            there.append(&mut rest);
+        }
         batch += 1;
     }
     let last = batches.iter().rev().find(|(_, indices)| !indices.is_empty()).map_or(0, |(last, _)| last + 1);
@@ -287,7 +300,7 @@ pub(super) fn batch_name(rollout: &Rollout, batch: usize, machine: Option<&Host>
 
 /// The Host of an entry, if it is still the same one.
 pub(super) fn entry_host<'a>(snapshot: &'a Snapshot, entry: &InFlightHost) -> Option<&'a Host> {
-    snapshot.hosts.iter().find(|host| uid(&host.metadata) == entry.uid && name(&host.metadata) == entry.host)
+    snapshot.hosts.get(&entry.host).filter(|host| uid(&host.metadata) == entry.uid)
 }
 
 /// The step of an entry's machine, from its Host.

@@ -1,12 +1,13 @@
 //! The status that people read, derived from what is so.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use drover_crds::{
-    BatchStatus, Counts, Failure, RolloutDisplay, RolloutPhase, RolloutStatus, RunOutcome, StopAction, Stopped,
+    BatchStatus, Counts, Failure, InFlightHost, RolloutDisplay, RolloutPhase, RolloutStatus, RunOutcome, StopAction,
+    Stopped,
     condition::{self, Summary},
 };
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
@@ -19,6 +20,55 @@ use super::{
 /// The most batches and failures that the status lists.
 const MOST_BATCHES: usize = 50;
 const MOST_FAILURES: usize = 20;
+/// Of how many machines under way it says what they wait for.
+const MOST_WAITING: usize = 10;
+/// How many characters of such a sentence, or of a failure's, are told.
+const MOST_WORDS: usize = 300;
+/// How often it is told how far the Rollout is, when nothing else is new, in seconds.
+const REPORT_SECONDS: i64 = 2;
+
+/// How many bytes of JSON a status may come to while the machines in its ledger are under way, and no other: what is listed
+/// for people may still grow.
+pub(super) fn most_bytes(status: &RolloutStatus) -> usize {
+    let listed = RolloutStatus { in_flight: vec![], batches: vec![], failures: vec![], ..status.clone() };
+    let rest = serde_json::to_vec(&listed).map_or(usize::MAX / 2, |bytes| bytes.len());
+    let batches = status.batches.len().max(2).min(MOST_BATCHES) * 130;
+    let words = MOST_FAILURES * (253 + MOST_WORDS + 60) + MOST_WAITING * MOST_WORDS;
+    rest + batches + words + status.in_flight.iter().map(entry_bytes).sum::<usize>()
+}
+
+/// How many bytes of JSON an entry of the ledger comes to at most, without what it waits for.
+pub(super) fn entry_bytes(entry: &InFlightHost) -> usize {
+    // The names of fields, quotes, a number of the batch, a time, and the longest name of a step.
+    let fixed = 120;
+    fixed + entry.host.len() + entry.uid.len() + entry.token.len() + entry.revision.len()
+}
+
+/// How long a status that says no more than how far the Rollout is waits until it is written, if so.
+pub(super) fn not_before(
+    reported: Option<Timestamp>,
+    before: &RolloutStatus,
+    after: &RolloutStatus,
+    now: Timestamp,
+) -> Option<Duration> {
+    let next = reported?.checked_add(SignedDuration::from_secs(REPORT_SECONDS)).ok()?;
+    let left = Duration::try_from(next.duration_since(now)).ok().filter(|left| !left.is_zero())?;
+    (timeless(before) == timeless(after)).then_some(left)
+}
+
+/// Whether machines are under way, and a status without what changes with each step of each of them.
+fn timeless(status: &RolloutStatus) -> (bool, RolloutStatus) {
+    let mut status = status.clone();
+    let busy = !status.in_flight.is_empty();
+    status.message = None;
+    status.counts = None;
+    status.batches = vec![];
+    status.in_flight = vec![];
+    status.display = status.display.map(|display| RolloutDisplay { batch: None, ..display });
+    status.run.iter_mut().for_each(|run| run.updated = None);
+    status.conditions.iter_mut().for_each(|condition| condition.message = String::new());
+    (busy, status)
+}
 
 /// What a Rollout waits for before there is a run, or between two.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -329,7 +379,7 @@ fn failures(snapshot: &Snapshot, goal: &Goal, members: &[Member<'_>]) -> Vec<Fai
         .filter(|(_, record)| record.run == goal.run && record.outcome == RunOutcome::Failed)
         .map(|(member, record)| Failure {
             host: member.name().to_owned(),
-            message: record.message.clone().unwrap_or_default(),
+            message: few(record.message.as_deref().unwrap_or_default()),
             time: record.finished_at.clone(),
         })
         .collect();
@@ -340,9 +390,22 @@ fn failures(snapshot: &Snapshot, goal: &Goal, members: &[Member<'_>]) -> Vec<Fai
 
 /// Copies each machine's step from its Host into the ledger, for people.
 fn refresh_ledger(snapshot: &Snapshot, status: &mut RolloutStatus) {
+    let mut told = 0;
     for entry in &mut status.in_flight {
-        (entry.step, entry.waiting_for) = step_of(snapshot, entry);
+        let (step, waiting_for) = step_of(snapshot, entry);
+        entry.step = step;
+        entry.waiting_for = waiting_for.filter(|_| told < MOST_WAITING).map(|what| few(&what));
+        told += usize::from(entry.waiting_for.is_some());
     }
+}
+
+/// The beginning of what may be long.
+fn few(words: &str) -> String {
+    if words.len() <= MOST_WORDS {
+        return words.to_owned();
+    }
+    let end = (0..=MOST_WORDS - 3).rev().find(|end| words.is_char_boundary(*end)).unwrap_or_default();
+    format!("{}…", &words[..end])
 }
 
 fn conclude(

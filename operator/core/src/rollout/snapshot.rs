@@ -1,14 +1,20 @@
-//! What a decision about a Rollout looks at. All of it is read from the API server (not from a cache) for each decision,
-//! except for what only the operator can see: evictions and Jobs that were refused, and what gates answered.
+//! What a decision about a Rollout looks at: objects as the API server has them or had them a moment ago, and what only the
+//! operator can see: evictions and Jobs that were refused, and what gates answered.
+//!
+//! A view that is behind does no harm where the write that is decided on it names the version that it was decided on. It
+//! would where a further machine is begun, so that is decided on a snapshot that was read for it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
+    sync::Arc,
 };
 
-use drover_crds::{ChangeCost, Host, NodeConfig, Rollout, RolloutPhase};
+use drover_crds::{ChangeCost, Host, NodeConfig, Rollout, RolloutPhase, RolloutStatus};
+use jiff::Timestamp;
 
 use super::{gate::GateEvidence, hook::RolloutJob};
+use crate::metadata;
 
 /// The state of the world, as far as one Rollout is concerned.
 #[derive(Clone, Debug)]
@@ -19,8 +25,8 @@ pub struct Snapshot {
     pub node_config: Option<NodeConfig>,
     /// The names of the NodeConfig's revisions that are kept.
     pub revisions: BTreeSet<String>,
-    /// All Hosts of the namespace, in any order.
-    pub hosts: Vec<Host>,
+    /// All Hosts of the namespace.
+    pub hosts: Hosts,
     /// All Nodes, by name.
     pub nodes: BTreeMap<String, NodeView>,
     /// The Node that this operator runs on: it comes last.
@@ -41,6 +47,57 @@ pub struct Snapshot {
     pub refused_jobs: BTreeMap<String, String>,
     /// The other Rollouts of the namespace, by name; empty where it depends on none.
     pub other_rollouts: BTreeMap<String, RolloutView>,
+    /// When the operator last wrote how far the Rollout is, as far as it remembers: that alone is not written all the time.
+    pub reported: Option<Timestamp>,
+}
+
+impl Snapshot {
+    /// The same with another status of the Rollout.
+    pub(super) fn with_status(&self, status: RolloutStatus) -> Self {
+        let mut snapshot = self.clone();
+        snapshot.rollout.status = Some(status);
+        snapshot
+    }
+}
+
+/// Hosts by name.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Hosts(BTreeMap<String, Arc<Host>>);
+
+impl Hosts {
+    /// The Host of this name.
+    pub fn get(&self, name: &str) -> Option<&Host> {
+        self.0.get(name).map(Arc::as_ref)
+    }
+
+    /// All of them, by name.
+    pub fn iter(&self) -> impl Iterator<Item = &Host> {
+        self.0.values().map(Arc::as_ref)
+    }
+
+    /// Puts a Host in the place of another of its name.
+    pub fn put(&mut self, host: Arc<Host>) {
+        self.0.insert(metadata::name(&host.metadata).to_owned(), host);
+    }
+
+    /// Takes the Host of this name away.
+    pub fn remove(&mut self, name: &str) {
+        self.0.remove(name);
+    }
+}
+
+impl FromIterator<Arc<Host>> for Hosts {
+    fn from_iter<I: IntoIterator<Item = Arc<Host>>>(hosts: I) -> Self {
+        let mut all = Self::default();
+        hosts.into_iter().for_each(|host| all.put(host));
+        all
+    }
+}
+
+impl From<Vec<Host>> for Hosts {
+    fn from(hosts: Vec<Host>) -> Self {
+        hosts.into_iter().map(Arc::new).collect()
+    }
 }
 
 /// A Node, as far as a Rollout is concerned.

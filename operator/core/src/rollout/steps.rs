@@ -49,8 +49,8 @@ struct Subject<'a> {
     snapshot: &'a Snapshot,
     spec: &'a RolloutSpec,
     host: &'a Host,
-    status: HostStatus,
-    claim: Claim,
+    status: &'a HostStatus,
+    claim: &'a Claim,
     node: Option<&'a NodeView>,
     now: Timestamp,
 }
@@ -65,14 +65,24 @@ pub(super) fn next(snapshot: &Snapshot, entry: &InFlightHost, now: Timestamp) ->
     };
     match subject.claim.step {
         ClaimStep::Claim => subject.enter(subject.first_step()),
-        ClaimStep::BeforeHost => subject.hooks("beforeHost", |hooks| &hooks.before_host, subject.out_of_service()),
+        ClaimStep::BeforeHost => {
+            subject.hooks("beforeHost", |hooks| &hooks.before_host, || subject.enter(subject.out_of_service()))
+        }
         ClaimStep::LeaveLoadBalancer => subject.leave_load_balancer(),
         ClaimStep::Cordon => subject.cordon(),
         ClaimStep::Drain => subject.drain(),
         ClaimStep::Apply => subject.apply(),
         ClaimStep::Reboot => subject.reboot(),
         ClaimStep::Verify => subject.verify(),
-        ClaimStep::AfterHost => subject.hooks("afterHost", |hooks| &hooks.after_host, ClaimStep::Restore),
+        ClaimStep::AfterHost => subject.hooks(
+            "afterHost",
+            |hooks| &hooks.after_host,
+            || {
+                let told =
+                    condition::find(&subject.status.conditions, VERIFIED).map(|verified| verified.message.clone());
+                subject.given_back(told.unwrap_or_default())
+            },
+        ),
         ClaimStep::Restore => subject.restore(),
     }
 }
@@ -106,7 +116,7 @@ fn drop_entry(snapshot: &Snapshot, entry: &InFlightHost) -> Next {
     Next::Request(Request::WriteRollout(Box::new(status)))
 }
 
-/// Records the hold on the Host, with what the machine was like before.
+/// Records the hold on the Host, with what the machine was like before, and the first step with it.
 fn hold(snapshot: &Snapshot, host: &Host, entry: &InFlightHost, now: Timestamp) -> Next {
     let rollout = &snapshot.rollout;
     let node = population::node_of(snapshot, host);
@@ -147,14 +157,19 @@ fn hold(snapshot: &Snapshot, host: &Host, entry: &InFlightHost, now: Timestamp) 
     let message = format!("Rollout {}, run {run}", name(&rollout.metadata));
     condition::set(&mut status.conditions, CLAIMED, Status::True, "HeldByRollout", message, None, now);
     condition::remove(&mut status.conditions, VERIFIED);
-    Next::Request(Request::WriteHost { host: entry.host.clone(), status: Box::new(status) })
+    let mut claimed = host.clone();
+    claimed.status = Some(status);
+    match Subject::of(snapshot, &claimed, now) {
+        Some(subject) => subject.enter(subject.first_step()),
+        None => Next::Wait(SOON),
+    }
 }
 
 impl<'a> Subject<'a> {
     /// The machine, if it is claimed.
     fn of(snapshot: &'a Snapshot, host: &'a Host, now: Timestamp) -> Option<Self> {
-        let status = host.status.clone()?;
-        let claim = status.claim.clone()?;
+        let status = host.status.as_ref()?;
+        let claim = status.claim.as_ref()?;
         let node = population::node_of(snapshot, host);
         Some(Self { snapshot, spec: &snapshot.rollout.spec, host, status, claim, node, now })
     }
@@ -367,7 +382,7 @@ impl<'a> Subject<'a> {
         if let Some(active) = self.status.active.as_ref().filter(|active| active.generation == generation) {
             if active.converged {
                 let reboots = !active.reboot_required.is_empty() && self.spec.reboots();
-                return self.enter(if reboots { ClaimStep::Reboot } else { ClaimStep::Verify });
+                return if reboots { self.enter(ClaimStep::Reboot) } else { self.applied() };
             }
             let message = active.message.as_deref().unwrap_or("see the agent's log");
             return self.fail(format!("{} of {} resources failed: {message}", active.failed, active.resources));
@@ -384,7 +399,56 @@ impl<'a> Subject<'a> {
                 "no report from the agent within {timeout} s; see the logs of the drover-agent pod on {host}"
             ));
         }
-        self.wait_for("the agent's report".to_owned(), LATER)
+        // What is usual is not worth a write.
+        match Duration::try_from(self.elapsed()).ok().and_then(|elapsed| LATER.checked_sub(elapsed)) {
+            Some(left) if !left.is_zero() => Next::Wait(left),
+            _ => self.wait_for("the agent's report".to_owned(), LATER),
+        }
+    }
+
+    /// What was to be applied is: the gates are next, if there are any.
+    fn applied(&self) -> Next {
+        if self.spec.host_gates().is_empty() { self.verified(&[]) } else { self.enter(ClaimStep::Verify) }
+    }
+
+    /// The gates passed; the condition tells what those showed that decide nothing. The hooks are next, if there are any.
+    fn verified(&self, shown: &[(String, String)]) -> Next {
+        let told: Vec<String> =
+            shown.iter().map(|(gate, answer)| format!("dry run of gate {gate}: {answer}")).collect();
+        let told: String = told.join("; ").chars().take(1000).collect();
+        let after = self.spec.hooks.as_ref().is_some_and(|hooks| !hooks.after_host.is_empty());
+        if after { self.passed(self.enter(ClaimStep::AfterHost), told) } else { self.given_back(told) }
+    }
+
+    /// All was done to the machine: it is given back. Where the node is as it was, there is no step of its own for that.
+    fn given_back(&self, told: String) -> Next {
+        if self.node.is_some_and(|node| self.mark_of_ours(node).is_some()) {
+            return self.passed(self.enter(ClaimStep::Restore), told);
+        }
+        let mut status = self.status.clone();
+        self.conclude(&mut status.conditions);
+        self.passed(self.release(status), told)
+    }
+
+    /// The same write, which says that the gates passed.
+    fn passed(&self, next: Next, told: String) -> Next {
+        match next {
+            Next::Request(Request::WriteHost { host, mut status }) => {
+                let (is, reason) = (Status::True, "GatesPassed");
+                condition::set(&mut status.conditions, VERIFIED, is, reason, told, None, self.now);
+                Next::Request(Request::WriteHost { host, status })
+            }
+            next => next,
+        }
+    }
+
+    /// What takes this hold's mark from the node, if it has one.
+    fn mark_of_ours(&self, node: &NodeView) -> Option<NodeChange> {
+        let token = Some(&self.claim.token);
+        if node.cordoned_by.as_ref() == token {
+            return Some(NodeChange::Uncordon);
+        }
+        (node.excluded_by.as_ref() == token).then_some(NodeChange::IncludeInLoadBalancers)
     }
 
     /// The agent reboots its machine when its catalog says so, for the boot id that the claim holds; another one is the
@@ -397,7 +461,7 @@ impl<'a> Subject<'a> {
         let reasons = active.reboot_required.join(", ");
         if active.boot_id.as_ref().is_some_and(|now| now != before) {
             return match (active.converged, reasons.as_str()) {
-                (true, "") => self.enter(ClaimStep::Verify),
+                (true, "") => self.applied(),
                 (true, reasons) => self.fail(format!("it has rebooted, and asks for it again: {reasons}")),
                 (false, _) => self.fail(format!(
                     "after its reboot {} of {} resources failed: {}",
@@ -439,29 +503,12 @@ impl<'a> Subject<'a> {
         }
     }
 
-    /// The gates passed; the condition tells what those showed that decide nothing.
-    fn verified(&self, shown: &[(String, String)]) -> Next {
-        let after = self.spec.hooks.as_ref().is_some_and(|hooks| !hooks.after_host.is_empty());
-        let next = self.enter(if after { ClaimStep::AfterHost } else { ClaimStep::Restore });
-        match next {
-            Next::Request(Request::WriteHost { host, mut status }) if !shown.is_empty() => {
-                let told: Vec<String> =
-                    shown.iter().map(|(gate, answer)| format!("dry run of gate {gate}: {answer}")).collect();
-                let told = told.join("; ").chars().take(1000).collect::<String>();
-                let (is, reason) = (Status::True, "GatesPassed");
-                condition::set(&mut status.conditions, VERIFIED, is, reason, told, None, self.now);
-                Next::Request(Request::WriteHost { host, status })
-            }
-            next => next,
-        }
-    }
-
     /// Runs the hooks of this machine, then goes on.
-    fn hooks(&self, what: &'static str, hooks: fn(&Hooks) -> &Vec<Hook>, then: ClaimStep) -> Next {
+    fn hooks(&self, what: &'static str, hooks: fn(&Hooks) -> &Vec<Hook>, then: impl FnOnce() -> Next) -> Next {
         let hooks = self.spec.hooks.as_ref().map_or(&[][..], |all| hooks(all));
         let longest = hooks.iter().map(Hook::resolved_timeout_seconds).max().unwrap_or(0);
         match hook::run(self.snapshot, hooks, &self.place(what)) {
-            Progress::Done => self.enter(then),
+            Progress::Done => then(),
             Progress::Request(request) => Next::Request(request),
             Progress::Failed(why) => self.fail(why),
             Progress::Stuck(why) if self.is_over(longest) => self.fail(why),
@@ -471,16 +518,14 @@ impl<'a> Subject<'a> {
 
     /// Gives back the node as it was, then lets the machine go.
     fn restore(&self) -> Next {
-        if let Some(node) = self.node {
-            let token = Some(&self.claim.token);
-            if node.cordoned_by.as_ref() == token {
-                return self.patch_node(node, NodeChange::Uncordon);
-            }
-            if node.excluded_by.as_ref() == token {
-                return self.patch_node(node, NodeChange::IncludeInLoadBalancers);
-            }
+        if let Some((node, change)) = self.node.and_then(|node| Some((node, self.mark_of_ours(node)?))) {
+            return self.patch_node(node, change);
         }
-        let mut status = self.status.clone();
+        self.release(self.status.clone())
+    }
+
+    /// Lets the machine go: how it went is recorded in the claim's place.
+    fn release(&self, mut status: HostStatus) -> Next {
         // A rollback is what brings a machine to another revision than the run's.
         let run = self.snapshot.rollout.status.as_ref().and_then(|status| status.run.as_ref());
         let goes_back =

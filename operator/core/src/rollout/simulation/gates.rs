@@ -313,7 +313,11 @@ fn a_command_is_asked_for_while_its_machine_is_verified_and_its_end_is_the_answe
         (Some(Some(0)), RolloutPhase::Complete, "2 of 2 updated"),
         (Some(Some(3)), RolloutPhase::Failed, "gate command /usr/sbin/nginx exited with 3: a line"),
         (Some(None), RolloutPhase::Failed, "gate command /usr/sbin/nginx did not end by itself: a line"),
-        (None, RolloutPhase::Failed, "Inconclusive: gate command /usr/sbin/nginx did not pass within 60 s: no answer yet"),
+        (
+            None,
+            RolloutPhase::Failed,
+            "Inconclusive: gate command /usr/sbin/nginx did not pass within 60 s: no answer yet",
+        ),
     ] {
         let mut world = World::new(2, with(&json!({"gates": {"host": [gate, gate]}})));
         let mut ran = 0;
@@ -332,7 +336,11 @@ fn a_command_is_asked_for_while_its_machine_is_verified_and_its_end_is_the_answe
         }
         assert_eq!(world.status().phase, Some(phase), "{:?}", world.status());
         assert!(message(&world).contains(why), "{}", message(&world));
-        assert_eq!(ran, usize::from(code.is_some()) + usize::from(phase == RolloutPhase::Complete), "one for each hold");
+        assert_eq!(
+            ran,
+            usize::from(code.is_some()) + usize::from(phase == RolloutPhase::Complete),
+            "one for each hold"
+        );
     }
 }
 

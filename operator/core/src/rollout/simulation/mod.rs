@@ -6,9 +6,11 @@
 //! - `gates`: gates, hooks and Rollouts that wait for each other
 //! - `stopping`: runs that are stopped, rolled back, held, approved
 //! - `history`: random histories
+//! - `scale`: tens of thousands of machines
 
 mod gates;
 mod history;
+mod scale;
 mod scenarios;
 mod stopping;
 mod world;

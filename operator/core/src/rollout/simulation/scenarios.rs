@@ -186,6 +186,7 @@ fn a_changed_spec_tries_again_with_the_broken_machine_first() {
 fn failures_that_are_tolerated_still_end_as_failed() {
     let mut spec = drained();
     spec["strategy"]["failure"] = json!({"maxFailed": 1});
+    spec["strategy"]["maxUnavailable"] = json!(2);
     let mut world = World::new(3, spec);
     world.luck.insert("node-1".into(), Luck::AgentFails);
     world.until(RolloutPhase::Failed);
@@ -391,7 +392,7 @@ fn a_large_fleet_keeps_the_status_small() {
         world.carry_out(0, request, &mut snapshot);
         snapshot.rollout = world.rollouts[0].clone();
         snapshot.nodes = world.nodes.clone();
-        snapshot.hosts = world.hosts.clone();
+        snapshot.hosts = world.hosts.clone().into();
     }
     let size = serde_json::to_vec(&world.status()).unwrap().len();
     assert!(world.status().in_flight.len() == 30, "a batch of 1% is under way");

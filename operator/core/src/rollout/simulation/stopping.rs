@@ -91,7 +91,7 @@ fn a_failure_too_many_rolls_back_what_the_run_changed_the_last_one_first() {
 #[test]
 fn a_rollback_keeps_the_limits_and_goes_on_past_machines_that_fail_on_their_way_back() {
     let strategy = json!({
-        "maxParallel": 2, "maxUnavailable": 2, "failure": {"maxFailed": 1, "onExceeded": "Rollback"},
+        "maxParallel": 2, "maxUnavailable": 3, "failure": {"maxFailed": 1, "onExceeded": "Rollback"},
     });
     let mut world = second_revision(6, strategy);
     world.luck.insert("node-3".into(), Luck::AgentFails);
@@ -238,6 +238,34 @@ fn a_host_that_is_skipped_is_left_out_and_counted() {
     assert_eq!(status.message.as_deref(), Some("2 of 3 updated to base-1, 1 left out"));
     world.remove_annotation("drover.dev/skip");
     world.until_message("3 of 3 updated to base-1");
+}
+
+#[test]
+fn a_machine_under_way_that_somebody_leaves_out_is_given_back_if_it_was_not_changed_yet() {
+    let mut world = second_revision(2, json!({"maxParallel": 1, "maxUnavailable": 1}));
+    world.pod("web-1", "node-1", Some("web"), true);
+    world.budgets.insert("web", 0);
+    for _ in 0..20 {
+        world.settle(0);
+        world.now += SignedDuration::from_secs(2);
+    }
+    assert!(world.nodes["node-1"].cordoned);
+    world.annotate("drover.dev/skip", "node-1");
+    world.until(RolloutPhase::Complete);
+    assert_eq!(revisions(&world).into_values().collect::<Vec<_>>(), ["base-1", "base-2"]);
+    assert!(!world.nodes["node-1"].cordoned);
+}
+
+#[test]
+fn a_machine_that_fails_is_out_of_service_for_the_others() {
+    let mut world = second_revision(3, json!({"maxUnavailable": 1, "failure": {"maxFailed": 2}}));
+    world.luck.insert("node-1".into(), Luck::AgentFails);
+    // It would wait for ever, so it stops.
+    world.until(RolloutPhase::Failed);
+    let status = world.status();
+    let message = status.message.unwrap();
+    assert!(message.contains("1 failed and count as out of service, of which there may be 1: node-1:"), "{message}");
+    assert_eq!(status.counts.map(|c| (c.failed, c.pending)), Some((1, 2)));
 }
 
 #[test]

@@ -1,0 +1,71 @@
+//! A herd without machines: plays the agents of thousands of make-believe nodes over the real protocol, measures a Rollout
+//! over them, and sends the same writes again by a bare loop. `e2e/bench-rollout` calls it.
+//!
+//! - `agents`: one conversation with a master for each pod of the agents' `DaemonSet`
+//! - `tokens`: what each of them proves itself by
+//! - `measure`: a Rollout from its first write to its end, and what it cost
+//! - `audit`: who wrote what, from the API server's own records
+//! - `floor`: the same writes without anybody who thinks
+
+mod agents;
+mod audit;
+mod floor;
+mod measure;
+mod tokens;
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+/// Plays the agents of thousands of machines, and measures a Rollout over them.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// The fleet's namespace.
+    #[arg(long, default_value = "drover-system", global = true)]
+    namespace: String,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Plays an agent for each pod of the agents' DaemonSet, until it is ended.
+    Agents(agents::Options),
+    /// Waits until a run of a Rollout is complete, and prints what it cost, as JSON.
+    Measure(measure::Options),
+    /// Sends the writes of a stretch of the audit log again, and prints how long that took, as JSON. The Hosts and the
+    /// Rollout make no sense afterwards.
+    Floor(floor::Options),
+}
+
+#[tokio::main(worker_threads = 2)]
+async fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let client = kube::Client::try_default().await?;
+    match arguments.command {
+        Command::Agents(options) => agents::play(&options, client, &arguments.namespace).await,
+        Command::Measure(options) => print(&measure::measure(&options, client, &arguments.namespace).await?),
+        Command::Floor(options) => print(&floor::send(&options, client, &arguments.namespace).await?),
+    }
+}
+
+#[allow(clippy::print_stdout, reason = "the result of this program")]
+fn print(result: &impl serde::Serialize) -> anyhow::Result<()> {
+    println!("{}", serde_json::to_string(result)?);
+    Ok(())
+}
+
+/// A stretch of the API server's audit log.
+#[derive(Clone, Debug, clap::Args)]
+struct Stretch {
+    /// The audit log.
+    #[arg(long = "audit", value_name = "FILE")]
+    path: PathBuf,
+    /// From this byte on.
+    #[arg(long, default_value_t = 0)]
+    from: u64,
+    /// Up to this byte; 0: to its end.
+    #[arg(long, default_value_t = 0)]
+    to: u64,
+}
