@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use drover_crds::{Rollout, RolloutPhase, keys};
-use drover_e2e::{Fleet, NODES, cluster::delete, fleet::NAMESPACE, story, web::Web};
+use drover_e2e::{Fleet, NODES, cluster::delete, fleet::NAMESPACE, machine::FOLDER, story, web::Web};
 use k8s_openapi::api::{
     batch::v1::{CronJob, Job},
     core::v1::{Pod, Service},
@@ -175,7 +175,8 @@ async fn a_hook_that_fails_before_a_machine_leaves_it_in_service_and_unchanged()
         template(fleet, "ask", "echo $DROVER_HOST; [ $DROVER_HOST != node-3 ]").await;
         let hook = |place: &str| (place.to_owned(), json!([{"name": "ask", "jobTemplateRef": {"name": "ask"}}]));
         let hooks: Value = ["beforeHost", "afterHost"].map(hook).into_iter().collect::<serde_json::Map<_, _>>().into();
-        fleet.roll("base", json!({"hooks": hooks})).await;
+        let batches = json!([{"hosts": ["node-1", "node-2"]}, {"hosts": ["node-3"]}]);
+        fleet.roll("base", json!({"hooks": hooks, "strategy": {"batches": batches}})).await;
         fleet.configure("base", json!([file("motd", "2")])).await;
         let status = fleet.rollout_until("base", "Failed", |status| status.phase == Some(RolloutPhase::Failed)).await;
 
@@ -191,6 +192,26 @@ async fn a_hook_that_fails_before_a_machine_leaves_it_in_service_and_unchanged()
         // What succeeded is tidied up; what failed can be looked at.
         assert_eq!(made(fleet, "base").await, of(&[("ask", 1)]));
         delete(&fleet.api::<CronJob>(), "ask").await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_command_on_the_machine_is_a_gate() {
+    story(async |fleet| {
+        let path = format!("{FOLDER}/motd");
+        let counted = format!("echo ran >> {FOLDER}/ran; grep -q good {path}");
+        let gate = json!({"name": "motd", "command": {"argv": ["/bin/sh", "-c", counted]}});
+        let good = fleet.configure("base", json!([file("motd", "good")])).await;
+        fleet.roll("base", json!({"gates": {"host": [gate]}})).await;
+        fleet.completes("base", &good).await;
+        assert_eq!(files(fleet, "ran").await, everywhere("ran\n"), "once on each");
+
+        let says = json!({"name": "motd", "command": {"argv": ["/bin/sh", "-c", format!("cat {path} >&2; exit 4")]}});
+        fleet.roll("base", json!({"gates": {"host": [says]}})).await;
+        fleet.configure("base", json!([file("motd", "wrong")])).await;
+        let status = fleet.rollout_until("base", "Failed", |status| status.phase == Some(RolloutPhase::Failed)).await;
+        assert_eq!((status.failures.len(), status.failures[0].message.as_str()), (1, "gate motd exited with 4: wrong"));
     })
     .await;
 }

@@ -190,6 +190,7 @@ async fn go_on(shared: &Shared, memory: &mut gather::Memory, name: &str) -> Resu
             }
             carry_out::Outcome::RefusedJob(job, why) => {
                 view.snapshot.refused_jobs.insert(job, why);
+                view.wrote(&about, None);
             }
             carry_out::Outcome::Conflict => {
                 tracing::debug!(?about, "The world changed meanwhile; deciding anew");

@@ -245,7 +245,13 @@ async fn a_further_machine_is_begun_on_what_was_read_for_it_and_not_on_what_was_
             (hosts_path.as_str(), testing::list(std::slice::from_ref(&host))),
             ("/api/v1/nodes", testing::list(&[node("7", ready)])),
         ];
-        let shared = Arc::new(Shared { gates: gates(&context), context, memories: Mutex::default() });
+        let shared = Arc::new(Shared {
+            gates: gates(&context),
+            context,
+            costs: cost::Costs::default(),
+            load_balancers: load_balancer::LoadBalancers::default(),
+            memories: Mutex::default(),
+        });
         let reconciled = tokio::time::timeout(Duration::from_secs(3), reconcile(Arc::new(held.clone()), shared));
         let (_, writes) = server.serve(&objects, reconciled).await;
         let admitted =

@@ -97,6 +97,9 @@ fn next(snapshot: &Snapshot, now: Timestamp) -> Result<Request, Duration> {
         swept = snapshot.with_status(RolloutStatus { in_flight: in_flight.collect(), ..status.clone() });
         &swept
     };
+    if let Some(request) = hook::tidy(snapshot) {
+        return Ok(request);
+    }
     let after_sweep = snapshot.rollout.status.clone().unwrap_or_default();
     let outlook = match begin(snapshot, &after_sweep, now) {
         Begin::Wait(why) => report::waiting(snapshot, &why, now),

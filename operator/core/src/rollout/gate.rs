@@ -219,7 +219,7 @@ fn of_command(snapshot: &Snapshot, gate: &Gate, place: &Place<'_>, elapsed: Sign
     let unasked = || verdict(gate, &GateEvidence::default(), elapsed);
     let (Some(command), Some((host, hold))) = (&gate.command, place.host) else { return unasked() };
     let token = command_token(command, hold);
-    let host = snapshot.hosts.iter().find(|candidate| crate::metadata::name(&candidate.metadata) == host);
+    let host = snapshot.hosts.get(host);
     let active = host.and_then(|host| host.status.as_ref()?.active.as_ref());
     let result = active.and_then(|active| active.commands.iter().find(|result| result.token == token));
     let Some(result) = result else { return unasked() };

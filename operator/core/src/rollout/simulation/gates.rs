@@ -289,6 +289,61 @@ fn a_job_that_is_a_gate_is_made_once_and_its_end_is_the_answer() {
     assert_eq!(assigned(&world), 1);
 }
 
+/// The agents run what the claims ask for, and tell this.
+fn run_commands(world: &mut World, code: Option<i32>) -> usize {
+    let mut ran = 0;
+    for host in &mut world.hosts {
+        let status = host.status.as_mut().unwrap();
+        let Some(claim) = &status.claim else { continue };
+        let told = |command: &drover_crds::ClaimCommand| drover_crds::CommandReport {
+            token: command.token.clone(),
+            code,
+            message: Some("a line".into()),
+        };
+        ran += claim.commands.len();
+        status.active.as_mut().unwrap().commands = claim.commands.iter().map(told).collect();
+    }
+    ran
+}
+
+#[test]
+fn a_command_is_asked_for_while_its_machine_is_verified_and_its_end_is_the_answer() {
+    let gate = json!({"command": {"argv": ["/usr/sbin/nginx", "-t"]}, "timeoutSeconds": 60});
+    for (code, phase, why) in [
+        (Some(Some(0)), RolloutPhase::Complete, "2 of 2 updated"),
+        (Some(Some(3)), RolloutPhase::Failed, "gate command /usr/sbin/nginx exited with 3: a line"),
+        (Some(None), RolloutPhase::Failed, "gate command /usr/sbin/nginx did not end by itself: a line"),
+        (
+            None,
+            RolloutPhase::Failed,
+            "Inconclusive: gate command /usr/sbin/nginx did not pass within 60 s: no answer yet",
+        ),
+    ] {
+        let mut world = World::new(2, with(&json!({"gates": {"host": [gate, gate]}})));
+        let mut ran = 0;
+        for _ in 0..100 {
+            world.settle(0);
+            world.agents();
+            let asked = world.claimed().iter().any(|host| {
+                let claim = host.status.as_ref().unwrap().claim.as_ref().unwrap();
+                assert_eq!(claim.commands.is_empty(), claim.step != drover_crds::ClaimStep::Verify);
+                !claim.commands.is_empty()
+            });
+            if let Some(code) = code.filter(|_| asked) {
+                ran += run_commands(&mut world, code);
+            }
+            world.now += SignedDuration::from_secs(5);
+        }
+        assert_eq!(world.status().phase, Some(phase), "{:?}", world.status());
+        assert!(message(&world).contains(why), "{}", message(&world));
+        assert_eq!(
+            ran,
+            usize::from(code.is_some()) + usize::from(phase == RolloutPhase::Complete),
+            "one for each hold"
+        );
+    }
+}
+
 #[test]
 fn a_paused_rollout_makes_no_job_and_says_that_it_is_paused() {
     let mut world = with_hooks(1, "Fail");
