@@ -198,8 +198,19 @@ pub struct Claim {
     pub token: String,
     /// The revision that the machine gets.
     pub target: Assignment,
+    /// Counts the holds of this run on the machine, from 1.
+    #[serde(default = "first_attempt")]
+    pub attempt: i32,
+    /// The revision that the machine had before, if it had one of this NodeConfig.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub previous: Option<String>,
+    /// What the change costs the machine; it decides which steps there are. Absent: not known, which counts as the most.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub cost: Option<ChangeCost>,
     /// What is being done. It is recorded before it is done.
     pub step: ClaimStep,
+    /// When the machine was claimed.
+    pub since: Time,
     /// When this step began.
     pub step_started_at: Time,
     /// What the step waits for, such as a pod and the budget that protects it.
@@ -209,9 +220,33 @@ pub struct Claim {
     /// reports another boot id.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub reboot: Option<String>,
-    /// Why the machine failed: it is given back and counted as failed.
+    /// How the hold ends, once that is known; then the machine is given back.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub outcome: Option<RunOutcome>,
+    /// Why it ends so, where it is no success.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub failure: Option<String>,
+}
+
+fn first_attempt() -> i32 {
+    1
+}
+
+/// What a change costs those who use a machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub enum ChangeCost {
+    /// Nothing changes: the catalog is the same.
+    NoOp,
+    /// Something changes, and nobody notices.
+    None,
+    /// A service reads its configuration again.
+    Reload,
+    /// A service is away for a moment.
+    Restart,
+    /// The machine's pods have to leave.
+    Drain,
+    /// The machine reboots.
+    Reboot,
 }
 
 /// The steps of one machine, in their order.
@@ -274,13 +309,22 @@ pub struct RunRecord {
     pub run: i64,
     /// The batch that the machine was in, from 0.
     pub batch: i32,
+    /// Counts the holds of this run on the machine, from 1.
+    #[serde(default = "first_attempt")]
+    pub attempt: i32,
     /// The revision that the machine got.
     pub revision: String,
+    /// The revision that it had before, if it had one of this NodeConfig: what a rollback brings back.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub previous: Option<String>,
     /// How it ended.
     pub outcome: RunOutcome,
-    /// Why it failed.
+    /// Why it failed, or was left out.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub message: Option<String>,
+    /// When it began.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub started_at: Option<Time>,
     /// When it ended.
     pub finished_at: Time,
 }
@@ -299,4 +343,10 @@ pub enum RunOutcome {
     Succeeded,
     /// A step failed; the machine was given back.
     Failed,
+    /// The machine was given back unchanged, and its turn comes again.
+    Withdrawn,
+    /// The machine was left out of the run.
+    Skipped,
+    /// The machine has again the revision that it had before the run.
+    RolledBack,
 }

@@ -18,3 +18,19 @@ pub const MIRROR_POD_ANNOTATION: &str = "kubernetes.io/config.mirror";
 pub const CORDONED_BY_ANNOTATION: &str = "drover.dev/cordoned-by";
 /// On a Node that a Rollout took out of load balancers: the token of its hold. Set and removed together with the label.
 pub const EXCLUDED_BY_ANNOTATION: &str = "drover.dev/excluded-by";
+
+/// On a Rollout, by people: no further machine is begun while it is there. The value says why.
+pub const PAUSE_ANNOTATION: &str = "drover.dev/pause";
+/// On a Rollout, by people: nothing moves while it is there, machines under way stay at their step. The value says why.
+pub const HOLD_ANNOTATION: &str = "drover.dev/hold";
+/// On a Rollout, by people: approves batches, `<run>/<batch>` each, separated by commas; `<run>/*` for all of a run.
+pub const APPROVE_ANNOTATION: &str = "drover.dev/approve";
+/// On a Rollout, by people: ends the run of this number.
+pub const ABORT_ANNOTATION: &str = "drover.dev/abort";
+/// On a Rollout, by people: after the run of this number was stopped or failed, tries again.
+pub const RETRY_ANNOTATION: &str = "drover.dev/retry";
+/// On a Rollout, by people: gives the machines that the run of this number changed the revision that each had before.
+pub const UNDO_ANNOTATION: &str = "drover.dev/undo";
+/// On a Rollout, by people: leaves these Hosts out, by name, separated by commas. On a Host: every Rollout leaves it out; the
+/// value says why.
+pub const SKIP_ANNOTATION: &str = "drover.dev/skip";

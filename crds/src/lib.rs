@@ -18,10 +18,10 @@ mod node_config;
 mod rollout;
 
 pub use host::{
-    AppliedReport, Assignment, Claim, ClaimStep, Host, HostDisplay, HostSpec, HostStatus, NodeRef, Restore, RunOutcome,
-    RunRecord,
+    AppliedReport, Assignment, ChangeCost, Claim, ClaimStep, Host, HostDisplay, HostSpec, HostStatus, NodeRef, Restore,
+    RunOutcome, RunRecord,
 };
-pub use limit::Limit;
+pub use limit::{Limit, Tolerance};
 pub use master_pool::{MasterPool, MasterPoolSpec, MasterPoolStatus};
 pub use node_config::{
     AptRepository, AptType, Archive, AuthorizedKey, Block, CaCertificate, ClaimConflict, ConfigMapSource,
@@ -32,11 +32,7 @@ pub use node_config::{
     Reboot, SecretSource, Service, ServiceStateWanted, SignedBy, Sudoers, Swap, Symlink, Sysctl, SystemdDropIn,
     SystemdUnit, Timer, Timezone, User, YumRepository,
 };
-pub use rollout::{
-    Batch, BatchStatus, Counts, Disruption, Drain, Failure, FailurePolicy, Gate, Gates, HttpGate, HttpScheme,
-    InFlightHost, LoadBalancer, NodeConfigRef, NodeReadyGate, RebootPolicy, Rollout, RolloutDisplay, RolloutPhase,
-    RolloutSpec, RolloutStatus, Run, Strategy, UnmanagedPods,
-};
+pub use rollout::*;
 
 /// The API group of all kinds.
 pub const GROUP: &str = "drover.dev";

@@ -64,16 +64,50 @@ impl<'de> Deserialize<'de> for Limit {
     }
 }
 
+/// A number of hosts that may be none, or a percentage of them, rounded down: `0`, `2` or `"10%"`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Tolerance(Limit);
+
+impl Tolerance {
+    /// How many hosts of `total` that is.
+    pub fn of(self, total: usize) -> usize {
+        match self.0 {
+            Limit::Count(count) => usize::try_from(count).unwrap_or(usize::MAX),
+            Limit::Percent(percent) => total.saturating_mul(percent as usize) / 100,
+        }
+    }
+}
+
+impl JsonSchema for Tolerance {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Tolerance".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "x-kubernetes-int-or-string": true,
+            "x-kubernetes-validations": [{
+                "rule": format!("type(self) == int ? self >= 0 && self <= 100000 : self in [{}]", percentages()),
+                "message": "write a number of hosts from 0 to 100000, or a percentage from \"1%\" to \"100%\"",
+            }],
+        })
+    }
+}
+
+/// All of them, because the API server can not bound the length of an int-or-string: it takes the cost of a regular
+/// expression for too high in a list such as a Rollout's batches.
+fn percentages() -> String {
+    (1..=100).map(|percent| format!("'{percent}%'")).collect::<Vec<_>>().join(", ")
+}
+
 impl JsonSchema for Limit {
     fn schema_name() -> std::borrow::Cow<'static, str> {
         "Limit".into()
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        // All of them, because the API server can not bound the length of an int-or-string: it takes the cost of a regular
-        // expression for too high in a list such as a Rollout's batches.
-        let percentages: Vec<String> = (1..=100).map(|percent| format!("'{percent}%'")).collect();
-        let percentages = percentages.join(", ");
+        let percentages = percentages();
         json_schema!({
             "x-kubernetes-int-or-string": true,
             "x-kubernetes-validations": [{
@@ -100,6 +134,13 @@ mod tests {
             (Limit::Count(5), 3, 5),
         ] {
             assert_eq!(limit.of(total), hosts, "{limit} of {total}");
+        }
+    }
+
+    #[test]
+    fn a_tolerance_may_be_nothing() {
+        for (text, total, hosts) in [("0", 9, 0), ("2", 9, 2), ("\"10%\"", 9, 0), ("\"10%\"", 30, 3)] {
+            assert_eq!(serde_json::from_str::<Tolerance>(text).unwrap().of(total), hosts, "{text} of {total}");
         }
     }
 

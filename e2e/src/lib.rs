@@ -29,6 +29,7 @@ pub mod masters;
 pub mod record;
 pub mod secrets;
 mod story;
+pub mod visitors;
 pub mod wait;
 pub mod web;
 

@@ -31,6 +31,7 @@ pub struct Web {
     deployments: Api<Deployment>,
     budgets: Api<PodDisruptionBudget>,
     pods: Api<Pod>,
+    services: Api<Service>,
 }
 
 /// The application's pods at one moment, by name.
@@ -50,13 +51,13 @@ impl Web {
             deployments: Api::namespaced(client.clone(), NAMESPACE),
             budgets: Api::namespaced(client.clone(), NAMESPACE),
             pods: Api::namespaced(client.clone(), NAMESPACE),
+            services: Api::namespaced(client.clone(), NAMESPACE),
         };
-        let services: Api<Service> = Api::namespaced(client.clone(), NAMESPACE);
         for object in objects_of("config/samples/web.yaml") {
             match object["kind"].as_str() {
                 Some("Deployment") => drop(fleet.cluster.apply(&web.deployments, &object).await),
                 Some("PodDisruptionBudget") => drop(fleet.cluster.apply(&web.budgets, &object).await),
-                Some("Service") => drop(fleet.cluster.apply(&services, &object).await),
+                Some("Service") => drop(fleet.cluster.apply(&web.services, &object).await),
                 kind => panic!("config/samples/web.yaml has a {kind:?}"),
             }
         }
@@ -72,6 +73,14 @@ impl Web {
         })
         .await;
         self.budget_is_known().await;
+    }
+
+    /// The port of each node at which the application answers.
+    pub async fn node_port(&self) -> i32 {
+        let patch = Patch::Merge(json!({"spec": {"type": "NodePort"}}));
+        let service = self.services.patch(NAME, &PatchParams::default(), &patch).await.unwrap();
+        let ports = service.spec.and_then(|spec| spec.ports).unwrap_or_default();
+        ports.first().and_then(|port| port.node_port).unwrap()
     }
 
     /// How many pods must serve at every moment.

@@ -25,6 +25,8 @@ pub(crate) struct Context {
     pub(crate) recorder: Recorder,
     /// Attempts of failed reconciliations.
     pub(crate) backoff: Arc<Backoff>,
+    /// The Node that this operator runs on, if it is known.
+    pub(crate) own_node: Option<String>,
     /// How masters run.
     pub(crate) master: MasterTemplate,
 }
@@ -48,7 +50,7 @@ impl Context {
     ) -> Self {
         let reporter = Reporter { controller: "drover-operator".into(), instance: Some(pod) };
         let recorder = Recorder::new(client.clone(), reporter);
-        Self { client, once, namespace, leadership, recorder, backoff: Arc::default(), master }
+        Self { client, once, namespace, leadership, recorder, backoff: Arc::default(), own_node: None, master }
     }
 }
 

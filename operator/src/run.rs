@@ -21,6 +21,9 @@ pub(crate) struct Options {
     /// This operator's name in the election of the one that acts.
     #[arg(long, env = "POD_NAME", default_value = "drover-operator")]
     identity: String,
+    /// The Node that this operator runs on: Rollouts take it last.
+    #[arg(long, env = "NODE_NAME")]
+    node_name: Option<String>,
     /// The image that masters run.
     #[arg(long, env = "DROVER_MASTER_IMAGE")]
     master_image: String,
@@ -65,7 +68,8 @@ pub(crate) async fn run(
         let stop = shutdown.child_token();
         let (image, pull_policy) = (options.master_image, options.master_image_pull_policy);
         let master = MasterTemplate { image, pull_policy, log, log_format };
-        let context = Context::new((client, once), options.namespace, options.identity, leadership.clone(), master);
+        let mut context = Context::new((client, once), options.namespace, options.identity, leadership.clone(), master);
+        context.own_node = options.node_name;
         let controllers = join_all([
             tokio::spawn(host::control(context.clone(), stop.clone())),
             tokio::spawn(node_config::control(context.clone(), stop.clone())),

@@ -15,7 +15,9 @@ mod configs;
 mod crashes;
 mod engine;
 mod main_job;
+mod people;
 mod rollouts;
+mod visitors;
 
 use drover_e2e::{Fleet, NODES, machine::FOLDER};
 use serde_json::{Value, json};

@@ -69,7 +69,20 @@ pub(super) async fn snapshot(context: &Context, gates: &Gates, name: &str) -> Re
     let gates = gates.ask(rollout.spec.host_gates(), targets).await;
     let nodes = nodes.iter().map(|node| (node.name_any(), node_view(node))).collect();
     let refused_evictions = BTreeMap::new();
-    Ok(Some(Snapshot { rollout, node_config, revisions, hosts, nodes, pods, refused_evictions, gates }))
+    let own_node = context.own_node.clone();
+    let costs = BTreeMap::new();
+    Ok(Some(Snapshot {
+        rollout,
+        node_config,
+        revisions,
+        hosts,
+        nodes,
+        own_node,
+        costs,
+        pods,
+        refused_evictions,
+        gates,
+    }))
 }
 
 /// The Rollout's claim on a Host, if it has one.

@@ -9,7 +9,7 @@ mod tests;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use drover_core::rollout::decide;
-use drover_crds::{Host, NodeConfig, Rollout};
+use drover_crds::{Host, NodeConfig, Rollout, RolloutPhase, RolloutStatus};
 use futures::FutureExt as _;
 use k8s_openapi::api::core::v1::Node;
 use kube::{
@@ -125,10 +125,24 @@ async fn announce(context: &Context, before: &Rollout, written: Option<&Rollout>
         events.push((EventType::Warning, "HostFailed", format!("{}: {}", failure.host, failure.message)));
     }
     if earlier.and_then(|status| status.phase) != after.phase {
-        let phase = after.phase.map_or("Unknown", drover_crds::RolloutPhase::as_str);
-        let failed = after.phase == Some(drover_crds::RolloutPhase::Failed);
+        let phase = after.phase.map_or("Unknown", RolloutPhase::as_str);
+        let failed = matches!(
+            after.phase,
+            Some(RolloutPhase::Failed | RolloutPhase::Aborted | RolloutPhase::RollingBack | RolloutPhase::RolledBack)
+        );
         let type_ = if failed { EventType::Warning } else { EventType::Normal };
         events.push((type_, phase, after.message.clone().unwrap_or_default()));
+    }
+    let seen = earlier.map_or(&[][..], |status| &status.last_handled);
+    for handled in after.last_handled.iter().filter(|handled| !seen.contains(handled)) {
+        events.push((EventType::Normal, "Asked", format!("{}={}: {}", handled.action, handled.value, handled.result)));
+    }
+    for ended in seen.iter().filter(|seen| after.last_handled.iter().all(|other| other.action != seen.action)) {
+        events.push((EventType::Normal, "Asked", format!("{}: no longer asked for", ended.action)));
+    }
+    let stopped = |status: &RolloutStatus| status.run.as_ref().and_then(|run| run.stopped.clone());
+    if let Some(stopped) = stopped(after).filter(|_| earlier.and_then(stopped).is_none()) {
+        events.push((EventType::Warning, "Stopped", format!("{}; {:?}", stopped.reason, stopped.action)));
     }
     for (type_, reason, note) in events {
         tracing::info!(reason, note, "Rollout");

@@ -24,6 +24,8 @@ fn snapshot() -> Snapshot {
         node_config: None,
         revisions: [].into(),
         hosts: vec![host],
+        own_node: None,
+        costs: [].into(),
         nodes: [].into(),
         pods: [].into(),
         refused_evictions: [].into(),

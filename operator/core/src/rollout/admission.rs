@@ -1,12 +1,14 @@
 //! Whether a further machine may be begun, and which one.
 
-use drover_crds::{ClaimStep, Host, InFlightHost, Rollout, RunOutcome};
+use drover_crds::{ClaimStep, Host, InFlightHost, Rollout, RunOutcome, Stopped};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
+    people,
     population::{self, Goal, Member, Standing},
     snapshot::Snapshot,
+    stage::Waiting,
 };
 use crate::metadata::{name, uid};
 
@@ -29,12 +31,16 @@ pub(super) enum Hold {
     Done,
     /// There are no machines at all.
     NoHosts,
-    /// More machines failed than may.
-    TooManyFailed { failed: usize, may: usize },
+    /// The run was stopped before all machines were done.
+    Stopped(Stopped),
     /// All that is left failed, and as many may.
     OnlyFailedLeft { failed: usize },
     /// Somebody paused the Rollout.
-    Paused,
+    Paused { how: String },
+    /// Somebody holds the Rollout: nothing moves.
+    Held { how: String },
+    /// Something comes before the next machines.
+    Stage(Waiting),
     /// The machines under way, or the batch, come first.
     BusyWith { in_flight: usize },
     /// One more machine out of service would be too many.
@@ -43,74 +49,105 @@ pub(super) enum Hold {
     NoneFit { reasons: Vec<String> },
 }
 
-/// Whether a further machine is begun, and which. The first reason against it is the answer.
-pub(super) fn next(snapshot: &Snapshot, goal: &Goal, members: &[Member<'_>], now: Timestamp) -> Next {
-    match candidate(snapshot, goal, members) {
-        Ok((member, batch)) => Next::Admit(Box::new(InFlightHost {
-            host: member.name().to_owned(),
-            uid: uid(&member.host.metadata).to_owned(),
-            batch: i32::try_from(batch).unwrap_or(i32::MAX),
-            token: token(&snapshot.rollout, member.host, goal.run),
-            revision: goal.target.revision.clone(),
-            since: Time(now),
-            step: ClaimStep::Claim,
-            waiting_for: None,
-        })),
+/// Whether a further machine of this batch is begun, and which. The first reason against it is the answer.
+pub(super) fn next(snapshot: &Snapshot, goal: &Goal, members: &[Member<'_>], batch: usize, now: Timestamp) -> Next {
+    let target = &goal.target.revision;
+    match candidate(snapshot, goal, members, batch) {
+        Ok(member) => Next::Admit(Box::new(entry(snapshot, goal, member, (batch, target), now))),
         Err(hold) => Next::Hold(hold),
     }
+}
+
+/// Whether a further machine gets back what it had before, and which: the one that was changed last.
+pub(super) fn next_back(snapshot: &Snapshot, goal: &Goal, members: &[Member<'_>], now: Timestamp) -> Next {
+    let mut waiting: Vec<(&Member<'_>, &str)> =
+        members.iter().filter_map(|member| Some((member, member.goes_back_to(goal)?))).collect();
+    waiting.sort_by_key(|(member, _)| std::cmp::Reverse(member.record.map(|record| record.finished_at.0)));
+    let busy = members.iter().filter(|member| member.standing == Standing::InFlight).count();
+    if waiting.is_empty() {
+        return Next::Hold(if busy == 0 { Hold::Done } else { Hold::BusyWith { in_flight: busy } });
+    }
+    if let Err(hold) = may_begin(snapshot, goal, members) {
+        return Next::Hold(hold);
+    }
+    let may = snapshot.rollout.spec.resolved_max_unavailable(members.len());
+    let mut reasons = vec![];
+    for (member, previous) in waiting {
+        match claimed_by_another(member).or_else(|| out_of_reach(snapshot, member)) {
+            Some(reason) => reasons.push(reason),
+            None => {
+                let batch = member.touched.unwrap_or_default();
+                return match fits(members, member, may) {
+                    Ok(()) => Next::Admit(Box::new(entry(snapshot, goal, member, (batch, previous), now))),
+                    Err(hold) => Next::Hold(hold),
+                };
+            }
+        }
+    }
+    Next::Hold(Hold::NoneFit { reasons })
+}
+
+fn entry(
+    snapshot: &Snapshot,
+    goal: &Goal,
+    member: &Member<'_>,
+    (batch, revision): (usize, &str),
+    now: Timestamp,
+) -> InFlightHost {
+    let attempt = member.record.filter(|record| record.run == goal.run).map_or(1, |record| record.attempt + 1);
+    InFlightHost {
+        host: member.name().to_owned(),
+        uid: uid(&member.host.metadata).to_owned(),
+        batch: i32::try_from(batch).unwrap_or(i32::MAX),
+        token: token(&snapshot.rollout, member.host, goal.run, attempt),
+        revision: revision.to_owned(),
+        since: Time(now),
+        step: ClaimStep::Claim,
+        waiting_for: None,
+    }
+}
+
+/// Whether any further machine may be begun at all.
+fn may_begin(snapshot: &Snapshot, goal: &Goal, members: &[Member<'_>]) -> Result<(), Hold> {
+    let in_flight = members.iter().filter(|member| member.standing == Standing::InFlight).count();
+    if let Some(how) = people::held(&snapshot.rollout) {
+        return Err(Hold::Held { how });
+    }
+    if let Some(how) = people::paused(&snapshot.rollout) {
+        return Err(Hold::Paused { how });
+    }
+    // A failure may have a cause that the next machines share: then one at a time, until one succeeds.
+    let last = |failed| last(members, goal, failed);
+    let fresh_failure = last(true).is_some() && last(true) > last(false);
+    let parallel = if fresh_failure { 1 } else { snapshot.rollout.spec.resolved_max_parallel(members.len()) };
+    if in_flight >= parallel.min(MOST_IN_FLIGHT) { Err(Hold::BusyWith { in_flight }) } else { Ok(()) }
 }
 
 fn candidate<'a, 'b>(
     snapshot: &Snapshot,
     goal: &Goal,
     members: &'b [Member<'a>],
-) -> Result<(&'b Member<'a>, usize), Hold> {
-    let spec = &snapshot.rollout.spec;
-    let count = |wanted: &dyn Fn(&Standing) -> bool| members.iter().filter(|member| wanted(&member.standing)).count();
-    let in_flight = count(&|standing| *standing == Standing::InFlight);
-    let failed = count(&|standing| *standing == Standing::Failed);
-    let waiting = count(&Standing::waits);
-
-    if members.is_empty() {
-        return Err(Hold::NoHosts);
-    }
-    if failed > spec.resolved_max_failed() {
-        return Err(Hold::TooManyFailed { failed, may: spec.resolved_max_failed() });
-    }
-    if waiting == 0 {
-        return Err(match (in_flight, failed) {
-            (0, 0) => Hold::Done,
-            (0, failed) => Hold::OnlyFailedLeft { failed },
-            (in_flight, _) => Hold::BusyWith { in_flight },
-        });
-    }
-    if spec.paused.unwrap_or(false) {
-        return Err(Hold::Paused);
-    }
-    // A failure may have a cause that the next machines share: then one at a time, until one succeeds.
-    let fresh_failure = failed > 0
-        && last(members, &snapshot.rollout, goal, RunOutcome::Failed)
-            > last(members, &snapshot.rollout, goal, RunOutcome::Succeeded);
-    let parallel = if fresh_failure { 1 } else { spec.resolved_max_parallel(members.len()) };
-    if in_flight >= parallel.min(MOST_IN_FLIGHT) {
-        return Err(Hold::BusyWith { in_flight });
-    }
-
-    let batches = population::batches(&snapshot.rollout, members);
-    let open = |index: &usize| members[*index].standing.is_open();
-    let Some((batch, indices)) = batches.iter().enumerate().find(|(_, indices)| indices.iter().any(open)) else {
-        return Err(Hold::BusyWith { in_flight });
-    };
+    batch: usize,
+) -> Result<&'b Member<'a>, Hold> {
+    may_begin(snapshot, goal, members)?;
+    let batches = population::batches(&snapshot.rollout, members, batch);
     let mut reasons = vec![];
+    let indices = batches.get(batch).map_or(&[][..], Vec::as_slice);
     for member in indices.iter().map(|index| &members[*index]).filter(|member| member.standing.waits()) {
         match obstacle(snapshot, goal, member) {
             Some(reason) => reasons.push(reason),
             None => {
-                return fits(members, member, spec.resolved_max_unavailable(members.len())).map(|()| (member, batch));
+                let may = snapshot.rollout.spec.resolved_max_unavailable(members.len());
+                return fits(members, member, may).map(|()| member);
             }
         }
     }
-    if reasons.is_empty() { Err(Hold::BusyWith { in_flight }) } else { Err(Hold::NoneFit { reasons }) }
+    if reasons.is_empty() {
+        let in_flight = members.iter().filter(|member| member.standing == Standing::InFlight).count();
+        Err(Hold::BusyWith { in_flight })
+    } else {
+        Err(Hold::NoneFit { reasons })
+    }
 }
 
 /// Whether the machine may be out of service beside those that are already.
@@ -127,29 +164,37 @@ fn obstacle(snapshot: &Snapshot, goal: &Goal, member: &Member<'_>) -> Option<Str
     if member.standing == Standing::Settling {
         return Some(format!("{host} got {} when it joined; its agent has not reported yet", goal.target.revision));
     }
-    let claim = member.host.status.as_ref().and_then(|status| status.claim.as_ref());
-    if let Some(claim) = claim {
-        return Some(format!("{host} is held by Rollout {}", claim.rollout));
-    }
-    match population::node_of(snapshot, member.host) {
-        None => Some(format!("{host} has no Node any more")),
-        Some(node) if !node.ready => Some(format!("{host} is NotReady")),
-        Some(_) => None,
-    }
+    // A machine that the revision before broke may be NotReady for that very reason.
+    let broken = member.standing == Standing::Pending { broken: true };
+    let is_down = population::node_of(snapshot, member.host).is_some_and(|node| !node.ready) && !broken;
+    let down = || is_down.then(|| format!("{host} is NotReady"));
+    claimed_by_another(member).or_else(|| out_of_reach(snapshot, member)).or_else(down)
 }
 
-/// When a machine last ended so in this run.
-fn last(members: &[Member<'_>], rollout: &Rollout, goal: &Goal, outcome: RunOutcome) -> Option<Timestamp> {
-    let records = members.iter().filter_map(|member| population::record(rollout, member.host));
-    records
-        .filter(|record| record.run == goal.run && record.outcome == outcome)
-        .map(|record| record.finished_at.0)
-        .max()
+fn claimed_by_another(member: &Member<'_>) -> Option<String> {
+    let claim = member.host.status.as_ref()?.claim.as_ref()?;
+    Some(format!("{} is held by Rollout {}", member.name(), claim.rollout))
 }
 
-/// The token of a hold: the same for the same Rollout, run and machine, and for no other.
-pub(super) fn token(rollout: &Rollout, host: &Host, run: i64) -> String {
-    format!("{}{}.{run}.{}", prefix(rollout), short(uid(&host.metadata)), name(&host.metadata))
+fn out_of_reach(snapshot: &Snapshot, member: &Member<'_>) -> Option<String> {
+    let gone = population::node_of(snapshot, member.host).is_none();
+    gone.then(|| format!("{} has no Node any more", member.name()))
+}
+
+/// When a machine last failed, or last did not, in this run.
+fn last(members: &[Member<'_>], goal: &Goal, failed: bool) -> Option<Timestamp> {
+    let records = members.iter().filter_map(|member| member.record).filter(|record| record.run == goal.run);
+    let wanted = records.filter(|record| match record.outcome {
+        RunOutcome::Failed => failed,
+        RunOutcome::Succeeded | RunOutcome::RolledBack => !failed,
+        RunOutcome::Withdrawn | RunOutcome::Skipped => false,
+    });
+    wanted.map(|record| record.finished_at.0).max()
+}
+
+/// The token of a hold: the same for the same Rollout, run, machine and attempt, and for no other.
+pub(super) fn token(rollout: &Rollout, host: &Host, run: i64, attempt: i32) -> String {
+    format!("{}{}.{run}.{attempt}.{}", prefix(rollout), short(uid(&host.metadata)), name(&host.metadata))
 }
 
 /// Whether a hold of this Rollout has this token.

@@ -2,17 +2,21 @@
 
 use std::time::Duration;
 
-use drover_crds::{Host, InFlightHost, RolloutPhase, RolloutStatus, Run, keys::ROLLOUT_FINALIZER};
+use drover_crds::{
+    Host, InFlightHost, OnExceeded, RolloutPhase, RolloutStatus, Run, RunRecord, StopAction, Stopped,
+    keys::ROLLOUT_FINALIZER,
+};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
-    admission,
-    population::{self, Goal, entry_host},
+    admission::{self, Hold},
+    people,
+    population::{self, Goal, Member, Standing, entry_host},
     report,
     request::{NodeChange, Request},
     snapshot::Snapshot,
-    steps,
+    stage, steps,
 };
 use crate::metadata::{name, uid};
 
@@ -51,9 +55,17 @@ fn next(snapshot: &Snapshot, now: Timestamp) -> Result<Request, Duration> {
     }
 
     let status = rollout.status.clone().unwrap_or_default();
+    if let Some(status) = people::handle(snapshot, &status, now) {
+        return Ok(write(status));
+    }
     let mut look_again = IDLE;
-    for entry in &status.in_flight {
-        match steps::next(snapshot, entry, now) {
+    let moving = if people::held(rollout).is_none() { &status.in_flight[..] } else { &[] };
+    for entry in moving {
+        let next = match withdrawal(snapshot, &status, entry) {
+            Some(why) => steps::withdraw(snapshot, entry, &why, now),
+            None => steps::next(snapshot, entry, now),
+        };
+        match next {
             steps::Next::Request(request) => return Ok(request),
             steps::Next::Wait(time) => look_again = look_again.min(time),
         }
@@ -68,20 +80,108 @@ fn next(snapshot: &Snapshot, now: Timestamp) -> Result<Request, Duration> {
             let mut history = vec![old];
             history.extend(status.history.iter().cloned());
             history.truncate(10);
-            let status = RolloutStatus { run: Some(run), history, failures: vec![], ..status };
+            let status = RolloutStatus { run: Some(run), history, failures: vec![], stage: None, ..status };
             return Ok(write(report::begun(snapshot, status, now)));
         }
         Begin::Under(goal) => {
             let members = population::members(snapshot, &goal);
-            match admission::next(snapshot, &goal, &members, now) {
-                admission::Next::Admit(entry) => {
-                    return Ok(enter(status, *entry));
+            let hold = match advance(snapshot, &status, &goal, &members, now) {
+                Advance::Request(request) => return Ok(request),
+                Advance::Hold(hold, time) => {
+                    look_again = look_again.min(time);
+                    hold
                 }
-                admission::Next::Hold(why) => report::under_way(snapshot, &goal, &members, &why, now),
-            }
+            };
+            report::under_way(snapshot, &goal, &members, &hold, now)
         }
     };
     if outlook == status { Err(look_again) } else { Ok(write(outlook)) }
+}
+
+enum Advance {
+    Request(Request),
+    /// No further machine is begun for this reason; look again after this time.
+    Hold(Hold, Duration),
+}
+
+/// What is next for a run as a whole.
+fn advance(
+    snapshot: &Snapshot,
+    status: &RolloutStatus,
+    goal: &Goal,
+    members: &[Member<'_>],
+    now: Timestamp,
+) -> Advance {
+    let hold = |hold| Advance::Hold(hold, IDLE);
+    let admit = |next| match next {
+        admission::Next::Admit(entry) => Advance::Request(enter(status.clone(), *entry)),
+        admission::Next::Hold(why) => hold(why),
+    };
+    let stopped = status.run.as_ref().and_then(|run| run.stopped.clone());
+    match stopped {
+        Some(Stopped { action: StopAction::Rollback, .. }) => {
+            return admit(admission::next_back(snapshot, goal, members, now));
+        }
+        Some(stopped) => return hold(Hold::Stopped(stopped)),
+        None => {}
+    }
+    if members.is_empty() {
+        return hold(Hold::NoHosts);
+    }
+    let failed = members.iter().filter(|member| member.standing == Standing::Failed).count();
+    let may = snapshot.rollout.spec.resolved_max_failed(members.len());
+    if failed > may {
+        return Advance::Request(stop(snapshot, status, format!("{failed} failed and {may} may"), now));
+    }
+    match stage::next(snapshot, goal, members, now) {
+        stage::Next::Hosts(batch) => match admission::next(snapshot, goal, members, batch, now) {
+            admission::Next::Hold(Hold::MaxUnavailable { unavailable, may })
+                if status.in_flight.is_empty() && unavailable.len() < may + failed =>
+            {
+                let why = format!("{failed} failed and count as out of service, of which there may be {may}");
+                Advance::Request(stop(snapshot, status, why, now))
+            }
+            next => admit(next),
+        },
+        stage::Next::Record(stage) => Advance::Request(write(RolloutStatus { stage: Some(stage), ..status.clone() })),
+        stage::Next::Request(request) => Advance::Request(request),
+        stage::Next::Wait(waiting, time) => Advance::Hold(Hold::Stage(waiting), time),
+        stage::Next::Fail(why) => Advance::Request(stop(snapshot, status, why, now)),
+        stage::Next::Done if failed > 0 => hold(Hold::OnlyFailedLeft { failed }),
+        stage::Next::Done => hold(Hold::Done),
+    }
+}
+
+/// Records that the run is stopped, and what the spec says about that.
+fn stop(snapshot: &Snapshot, status: &RolloutStatus, reason: String, now: Timestamp) -> Request {
+    let mut status = status.clone();
+    let action = match snapshot.rollout.spec.on_exceeded() {
+        OnExceeded::Pause => StopAction::Pause,
+        OnExceeded::Abort => StopAction::Abort,
+        OnExceeded::Rollback => StopAction::Rollback,
+    };
+    if let Some(run) = &mut status.run {
+        people::stop(run, action, reason, now);
+    }
+    write(status)
+}
+
+/// Why a machine that is under way, and was not changed yet, is given back, if so.
+fn withdrawal(snapshot: &Snapshot, status: &RolloutStatus, entry: &InFlightHost) -> Option<String> {
+    let run = status.run.as_ref()?;
+    if let Some(stopped) = run.stopped.as_ref().filter(|stopped| stopped.action != StopAction::Pause) {
+        // A rollback's own machines go back to another revision than the run's.
+        return (entry.revision == run.revision).then(|| stopped.reason.clone());
+    }
+    if entry_host(snapshot, entry).is_some_and(|host| population::is_skipped(&snapshot.rollout, host)) {
+        return Some("somebody leaves it out".to_owned());
+    }
+    let newest = match target_revision(snapshot) {
+        Ok(newest) => newest,
+        Err(why @ report::Waiting::NoNodeConfig(_)) => return Some(why.to_string()),
+        Err(_) => return None,
+    };
+    (newest != run.revision).then(|| format!("{newest} supersedes {}", run.revision))
 }
 
 fn write(status: RolloutStatus) -> Request {
@@ -103,13 +203,14 @@ fn mend_ledger(snapshot: &Snapshot) -> Option<Request> {
     let lost = snapshot.hosts.iter().find_map(|host| {
         let claim = host.status.as_ref()?.claim.as_ref()?;
         let ours = claim.rollout_uid == uid(&rollout.metadata);
-        (ours && population::ledger_entry(rollout, host).is_none()).then(|| InFlightHost {
+        let known = status.in_flight.iter().any(|entry| entry.uid == uid(&host.metadata));
+        (ours && !known).then(|| InFlightHost {
             host: name(&host.metadata).to_owned(),
             uid: uid(&host.metadata).to_owned(),
             batch: claim.batch,
             token: claim.token.clone(),
             revision: claim.target.revision.clone(),
-            since: claim.step_started_at.clone(),
+            since: claim.since.clone(),
             step: claim.step,
             waiting_for: claim.waiting_for.clone(),
         })
@@ -148,12 +249,12 @@ fn is_alive(snapshot: &Snapshot, entry: &InFlightHost) -> bool {
         Some(claim) => claim.token == entry.token,
         // Not claimed yet, unless the record says that it was given back already.
         None => population::record(&snapshot.rollout, host)
-            .is_none_or(|record| !token_matches(snapshot, host, record.run, entry)),
+            .is_none_or(|record| !token_matches(snapshot, host, record, entry)),
     }
 }
 
-fn token_matches(snapshot: &Snapshot, host: &Host, run: i64, entry: &InFlightHost) -> bool {
-    admission::token(&snapshot.rollout, host, run) == entry.token
+fn token_matches(snapshot: &Snapshot, host: &Host, record: &RunRecord, entry: &InFlightHost) -> bool {
+    admission::token(&snapshot.rollout, host, record.run, record.attempt) == entry.token
 }
 
 /// Gives back what is held, then lets the Rollout go.
@@ -196,13 +297,15 @@ fn begin(snapshot: &Snapshot, status: &RolloutStatus, now: Timestamp) -> Begin {
         revision: target.revision.clone(),
         generation,
         started_at: Time(now),
+        stopped: None,
         finished_at: None,
         updated: None,
     };
     let Some(run) = &status.run else {
         return Begin::Run(begun(1));
     };
-    let retried = status.phase == Some(RolloutPhase::Failed) && run.generation != generation;
+    let ended = run.stopped.is_some() || status.phase == Some(RolloutPhase::Failed);
+    let retried = ended && (run.generation != generation || people::retries(rollout, status, run));
     if run.revision == target.revision && !retried {
         return Begin::Under(Goal { target, run: run.number });
     }

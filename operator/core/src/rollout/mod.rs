@@ -12,16 +12,21 @@
 //! - `request`: what can be asked for
 //! - `decide`: in which order things are looked at
 //! - `population`: which machines there are, and where each stands
+//! - `people`: what somebody asked for by an annotation
+//! - `stage`: where the run is between its machines; `checks`: what is asked there
 //! - `admission`: whether a further machine may be begun, and which
 //! - `steps`: what is next for a machine under way
 //! - `report`: the status that people read
 
 mod admission;
+mod checks;
 mod decide;
+mod people;
 mod population;
 mod report;
 mod request;
 pub mod snapshot;
+mod stage;
 mod steps;
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use drover_crds::{
-    BatchStatus, Counts, Failure, RolloutDisplay, RolloutPhase, RolloutStatus, RunOutcome,
+    BatchStatus, Counts, Failure, RolloutDisplay, RolloutPhase, RolloutStatus, RunOutcome, StopAction, Stopped,
     condition::{self, Summary},
 };
 use jiff::Timestamp;
@@ -13,6 +13,7 @@ use super::{
     admission::Hold,
     population::{self, Goal, Member, Standing, step_of},
     snapshot::Snapshot,
+    stage,
 };
 
 /// The most batches and failures that the status lists.
@@ -101,7 +102,7 @@ pub(super) fn under_way(
     refresh_ledger(snapshot, &mut status);
 
     let counts = counts(members);
-    let batches = population::batches(rollout, members);
+    let batches = population::batches(rollout, members, stage::batch_at_hand(&status));
     let in_batch = |batch: &[usize], wanted: &Standing| {
         number(batch.iter().filter(|index| members[**index].standing == *wanted).count())
     };
@@ -110,7 +111,7 @@ pub(super) fn under_way(
         .take(MOST_BATCHES)
         .enumerate()
         .map(|(index, batch)| BatchStatus {
-            name: population::batch_name(rollout, index),
+            name: population::batch_name(rollout, index, batch.first().map(|index| members[*index].host)),
             total: number(batch.len()),
             updated: in_batch(batch, &Standing::Updated),
             failed: in_batch(batch, &Standing::Failed),
@@ -135,7 +136,8 @@ pub(super) fn under_way(
     });
     if let Some(run) = &mut status.run {
         run.updated = Some(counts.updated);
-        if phase == RolloutPhase::Complete {
+        let ended = [RolloutPhase::Complete, RolloutPhase::Aborted, RolloutPhase::RolledBack].contains(&phase);
+        if ended {
             run.finished_at.get_or_insert(Time(now));
         }
     }
@@ -169,7 +171,14 @@ fn outlook(
     };
     let under_way = |reason, note: String| (RolloutPhase::Progressing, Summary::Working, reason, note);
     let busy = counts.in_flight > 0;
+    let stopped = status.run.as_ref().and_then(|run| run.stopped.as_ref());
+    if let Some(stopped) = stopped.filter(|stopped| stopped.action == StopAction::Rollback) {
+        return rolling_back(stopped, counts, hold, stuck, &first_failure());
+    }
     match hold {
+        Hold::Done if counts.skipped > 0 => {
+            (RolloutPhase::Complete, Summary::Ready, "Complete", format!("{progress}, {} left out", counts.skipped))
+        }
         Hold::Done => (RolloutPhase::Complete, Summary::Ready, "Complete", progress),
         Hold::NoHosts => (
             RolloutPhase::Pending,
@@ -178,31 +187,34 @@ fn outlook(
             "no Host matches hostSelector here and in the NodeConfig; see kubectl get hosts.drover.dev --show-labels"
                 .to_owned(),
         ),
-        Hold::TooManyFailed { failed, may } if busy => under_way(
-            "Stopping",
-            format!("{failed} failed and {may} may; finishes {} under way, then stops", counts.in_flight),
-        ),
-        Hold::TooManyFailed { failed, may } => (
-            RolloutPhase::Failed,
-            Summary::Stalled,
-            "TooManyFailed",
-            format!("{progress}, {failed} failed and {may} may: {}", first_failure()),
-        ),
+        Hold::Stopped(stopped) if busy => {
+            under_way("Stopping", format!("{}; finishes {} under way, then stops", stopped.reason, counts.in_flight))
+        }
+        Hold::Stopped(stopped) => {
+            let (phase, reason) = match stopped.action {
+                StopAction::Abort => (RolloutPhase::Aborted, "Aborted"),
+                StopAction::Pause | StopAction::Rollback => (RolloutPhase::Failed, "Stopped"),
+            };
+            let first = if counts.failed > 0 { format!(": {}", first_failure()) } else { String::new() };
+            (phase, Summary::Stalled, reason, format!("{progress}, {}{first}", stopped.reason))
+        }
         Hold::OnlyFailedLeft { failed } => (
             RolloutPhase::Failed,
             Summary::Stalled,
             "HostsFailed",
             format!("{progress}, {failed} failed: {}", first_failure()),
         ),
-        Hold::Paused if busy => {
+        Hold::Paused { .. } if busy => {
             under_way("Pausing", format!("{progress}; paused, finishes {} under way", counts.in_flight))
         }
-        Hold::Paused => (
-            RolloutPhase::Paused,
-            Summary::Waiting,
-            "Paused",
-            format!("{progress}; paused: set spec.paused to false to go on"),
-        ),
+        Hold::Paused { how } => {
+            (RolloutPhase::Paused, Summary::Waiting, "Paused", format!("{progress}; paused: {how}"))
+        }
+        Hold::Held { how } => (RolloutPhase::Paused, Summary::Waiting, "Held", format!("{progress}; held: {how}")),
+        Hold::Stage(waiting) => {
+            let summary = if waiting.for_a_person { Summary::Waiting } else { Summary::Working };
+            (RolloutPhase::Progressing, summary, waiting.reason, format!("{progress}; {}", waiting.message))
+        }
         Hold::BusyWith { .. } | Hold::MaxUnavailable { .. } | Hold::NoneFit { .. } => match (stuck, hold) {
             (Some(stuck), _) => under_way("RollingOut", format!("{progress}; {stuck}")),
             (None, Hold::MaxUnavailable { unavailable, may }) if !busy => under_way(
@@ -221,6 +233,44 @@ fn outlook(
     }
 }
 
+/// The same for a run that is rolled back.
+fn rolling_back(
+    stopped: &Stopped,
+    counts: &Counts,
+    hold: &Hold,
+    stuck: Option<&str>,
+    first_failure: &str,
+) -> (RolloutPhase, Summary, &'static str, String) {
+    let progress = format!("{}: {} rolled back", stopped.reason, counts.rolled_back);
+    let under_way = |note: &str| {
+        let message = if note.is_empty() { progress.clone() } else { format!("{progress}; {note}") };
+        (RolloutPhase::RollingBack, Summary::Working, "RollingBack", message)
+    };
+    match hold {
+        // Those that have nothing to go back to, or failed on their way back, keep what they have.
+        Hold::Done => {
+            let stay = counts.updated + counts.failed;
+            let rest = match (stay, first_failure) {
+                (0, _) => String::new(),
+                (stay, "") => format!(", {stay} had nothing to go back to and stay as they are"),
+                (stay, first) => format!(", {stay} stay as they are: {first}"),
+            };
+            (RolloutPhase::RolledBack, Summary::Stalled, "RolledBack", format!("{progress}{rest}"))
+        }
+        Hold::Paused { how } if counts.in_flight == 0 => {
+            (RolloutPhase::Paused, Summary::Waiting, "Paused", format!("{progress}; paused: {how}"))
+        }
+        Hold::Held { how } => (RolloutPhase::Paused, Summary::Waiting, "Held", format!("{progress}; held: {how}")),
+        Hold::MaxUnavailable { unavailable, may } if counts.in_flight == 0 => under_way(&format!(
+            "waits: {} out of service and {may} may be: {}",
+            unavailable.len(),
+            first_of(unavailable)
+        )),
+        Hold::NoneFit { reasons } => under_way(&format!("waits: {}", first_of(reasons))),
+        _ => under_way(stuck.unwrap_or_default()),
+    }
+}
+
 /// What stands in the way, in a few words for a column.
 fn blocked(snapshot: &Snapshot, hold: &Hold) -> Option<String> {
     let status = snapshot.rollout.status.as_ref();
@@ -235,8 +285,14 @@ fn blocked(snapshot: &Snapshot, hold: &Hold) -> Option<String> {
         }
     });
     let standstill = match hold {
-        Hold::TooManyFailed { .. } => Some("MaxFailed"),
-        Hold::Paused => Some("Paused"),
+        Hold::Stopped(stopped) if stopped.action == StopAction::Abort => Some("Aborted"),
+        Hold::Stopped(_) => Some("Failed"),
+        Hold::Paused { .. } => Some("Paused"),
+        Hold::Held { .. } => Some("Held"),
+        Hold::Stage(waiting) => Some(match waiting.reason {
+            "WaitingForApproval" => "Approval",
+            reason => reason,
+        }),
         Hold::MaxUnavailable { unavailable, .. } if status.is_none_or(|s| s.in_flight.len() < unavailable.len()) => {
             Some("MaxUnavailable")
         }
@@ -256,6 +312,8 @@ fn counts(members: &[Member<'_>]) -> Counts {
         in_flight: count(&|standing| *standing == Standing::InFlight),
         updated: count(&|standing| *standing == Standing::Updated),
         failed: count(&|standing| *standing == Standing::Failed),
+        skipped: count(&|standing| *standing == Standing::Skipped),
+        rolled_back: count(&|standing| *standing == Standing::RolledBack),
         unavailable: number(members.iter().filter(|member| member.unavailable).count()),
     }
 }

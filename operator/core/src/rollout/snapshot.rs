@@ -6,7 +6,7 @@ use std::{
     fmt,
 };
 
-use drover_crds::{Host, NodeConfig, Rollout};
+use drover_crds::{ChangeCost, Host, NodeConfig, Rollout};
 
 /// The state of the world, as far as one Rollout is concerned.
 #[derive(Clone, Debug)]
@@ -21,6 +21,10 @@ pub struct Snapshot {
     pub hosts: Vec<Host>,
     /// All Nodes, by name.
     pub nodes: BTreeMap<String, NodeView>,
+    /// The Node that this operator runs on: it comes last.
+    pub own_node: Option<String>,
+    /// What the run's revision would cost each machine, by the Host's name; absent where it is not known.
+    pub costs: BTreeMap<String, ChangeCost>,
     /// The pods of each Node that is being drained, by Node.
     pub pods: BTreeMap<String, Vec<PodView>>,
     /// Evictions that were refused since the decision was first asked for, with the reason in words.

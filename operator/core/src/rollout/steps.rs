@@ -79,12 +79,27 @@ pub(super) fn give_back(snapshot: &Snapshot, entry: &InFlightHost, why: &str, no
         Some(subject) if subject.claim.step == ClaimStep::Restore => subject.restore(),
         Some(subject) => subject.fail(why.to_owned()),
         // Admitted, and nothing done yet: the entry goes.
-        None => {
-            let mut status = snapshot.rollout.status.clone().unwrap_or_default();
-            status.in_flight.retain(|other| other.token != entry.token);
-            Next::Request(Request::WriteRollout(Box::new(status)))
-        }
+        None => drop_entry(snapshot, entry),
     }
+}
+
+/// Gives a machine back that was not changed yet; its turn comes again. One that was changed already goes on.
+pub(super) fn withdraw(snapshot: &Snapshot, entry: &InFlightHost, why: &str, now: Timestamp) -> Next {
+    let subject = entry_host(snapshot, entry).and_then(|host| Subject::of(snapshot, host, now));
+    match subject {
+        Some(subject) if subject.claim.step < ClaimStep::Apply => {
+            subject.end(RunOutcome::Withdrawn, format!("given back unchanged: {why}"))
+        }
+        Some(_) => next(snapshot, entry, now),
+        None => drop_entry(snapshot, entry),
+    }
+}
+
+/// Takes an entry out of the ledger whose machine was not claimed yet.
+fn drop_entry(snapshot: &Snapshot, entry: &InFlightHost) -> Next {
+    let mut status = snapshot.rollout.status.clone().unwrap_or_default();
+    status.in_flight.retain(|other| other.token != entry.token);
+    Next::Request(Request::WriteRollout(Box::new(status)))
 }
 
 /// Records the hold on the Host, with what the machine was like before.
@@ -93,17 +108,31 @@ fn hold(snapshot: &Snapshot, host: &Host, entry: &InFlightHost, now: Timestamp) 
     let node = population::node_of(snapshot, host);
     let mut status = host.status.clone().unwrap_or_default();
     let run = rollout.status.as_ref().and_then(|status| status.run.as_ref()).map_or(0, |run| run.number);
+    let node_config = &rollout.spec.node_config_ref.name;
+    let earlier = population::record(rollout, host).filter(|record| record.run == run);
+    let attempt = earlier.map_or(1, |record| record.attempt + 1);
+    let assigned = status.assigned.iter().find(|assignment| assignment.node_config == *node_config);
+    // What a machine had before the run is told by its first hold; a later one would call the run's own revision that.
+    let previous = match earlier {
+        Some(record) => record.previous.clone(),
+        None => assigned.map(|assignment| assignment.revision.clone()),
+    };
     status.claim = Some(Claim {
         rollout: name(&rollout.metadata).to_owned(),
         rollout_uid: uid(&rollout.metadata).to_owned(),
         run,
         batch: entry.batch,
         token: entry.token.clone(),
-        target: Assignment { node_config: rollout.spec.node_config_ref.name.clone(), revision: entry.revision.clone() },
+        target: Assignment { node_config: node_config.clone(), revision: entry.revision.clone() },
+        attempt,
+        previous,
+        cost: snapshot.costs.get(&entry.host).copied(),
         step: ClaimStep::Claim,
+        since: entry.since.clone(),
         step_started_at: Time(now),
         waiting_for: None,
         reboot: None,
+        outcome: None,
         failure: None,
     });
     status.restore = Some(Restore {
@@ -198,13 +227,22 @@ impl<'a> Subject<'a> {
 
     /// Records why the machine failed; what is left is to give it back.
     fn fail(&self, message: String) -> Next {
+        self.end(RunOutcome::Failed, message)
+    }
+
+    /// Records that the hold ends so; what is left is to give the machine back.
+    fn end(&self, outcome: RunOutcome, message: String) -> Next {
         let mut status = self.status.clone();
-        condition::set(&mut status.conditions, VERIFIED, Status::False, "StepFailed", message.clone(), None, self.now);
+        if outcome == RunOutcome::Failed {
+            let (is, reason) = (Status::False, "StepFailed");
+            condition::set(&mut status.conditions, VERIFIED, is, reason, message.clone(), None, self.now);
+        }
         status.claim = Some(Claim {
             step: ClaimStep::Restore,
             step_started_at: Time(self.now),
             waiting_for: None,
             reboot: None,
+            outcome: Some(outcome),
             failure: Some(message),
             ..self.claim.clone()
         });
@@ -388,16 +426,23 @@ impl<'a> Subject<'a> {
             }
         }
         let mut status = self.status.clone();
-        let failure = self.claim.failure.clone();
+        // A rollback is what brings a machine to another revision than the run's.
+        let run = self.snapshot.rollout.status.as_ref().and_then(|status| status.run.as_ref());
+        let goes_back =
+            run.is_some_and(|run| run.number == self.claim.run && run.revision != self.claim.target.revision);
+        let done = if goes_back { RunOutcome::RolledBack } else { RunOutcome::Succeeded };
         status.runs.retain(|record| record.rollout != self.claim.rollout);
         status.runs.push(RunRecord {
             rollout: self.claim.rollout.clone(),
             rollout_uid: self.claim.rollout_uid.clone(),
             run: self.claim.run,
             batch: self.claim.batch,
+            attempt: self.claim.attempt,
             revision: self.claim.target.revision.clone(),
-            outcome: if failure.is_some() { RunOutcome::Failed } else { RunOutcome::Succeeded },
-            message: failure,
+            previous: self.claim.previous.clone(),
+            outcome: self.claim.outcome.unwrap_or(done),
+            message: self.claim.failure.clone(),
+            started_at: Some(self.claim.since.clone()),
             finished_at: Time(self.now),
         });
         // Rollouts come and go; what a host remembers of them is bounded.
