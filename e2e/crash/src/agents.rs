@@ -17,8 +17,8 @@ use crate::history::{Kind, Log};
 struct Conduct {
     /// The machines that do not report.
     held: BTreeSet<String>,
-    /// The revisions that no machine can be brought to.
-    unfit: BTreeSet<String>,
+    /// The machines that can not be brought to a revision.
+    unfit: BTreeSet<(String, String)>,
 }
 
 /// Who plays the masters and agents of a world.
@@ -45,9 +45,9 @@ impl Agents {
         self.conduct.send_modify(|conduct| conduct.held.clear());
     }
 
-    /// No machine can be brought to this revision.
-    pub(crate) fn fail(&self, revision: &str) {
-        self.conduct.send_modify(|conduct| _ = conduct.unfit.insert(revision.to_owned()));
+    /// A machine can not be brought to this revision.
+    pub(crate) fn fail(&self, machine: String, revision: &str) {
+        self.conduct.send_modify(|conduct| _ = conduct.unfit.insert((machine, revision.to_owned())));
     }
 
     /// Everything works again.
@@ -98,7 +98,10 @@ fn report(name: &str, host: &Value, conduct: &Conduct) -> Option<(String, String
     }
     let uid = host["metadata"]["uid"].as_str()?.to_owned();
     let assigned = status["assigned"].as_array().cloned().unwrap_or_default();
-    let unfit = |assignment: &Value| assignment["revision"].as_str().is_some_and(|it| conduct.unfit.contains(it));
+    let unfit = |assignment: &Value| {
+        let revision = assignment["revision"].as_str().unwrap_or_default();
+        conduct.unfit.contains(&(name.to_owned(), revision.to_owned()))
+    };
     let converged = !assigned.iter().any(unfit);
     let condition = |type_: &str, status: bool, reason: &str| {
         json!({

@@ -64,7 +64,10 @@ fn rollout(rollout: &Value) -> Value {
         "inFlight": each(&status["inFlight"], |entry| machine(&entry["host"])),
         "failures": each(&status["failures"], |failure| machine(&failure["host"])),
         "run": [status["run"]["number"], status["run"]["revision"]],
-        "history": each(&status["history"], |run| json!([run["number"], run["revision"], run["updated"]])),
+        "history": each(&status["history"], |run| {
+            // A run that ended before its counts were written has none: nothing was updated.
+            json!([run["number"], run["revision"], run["updated"].as_i64().unwrap_or(0)])
+        }),
     })
 }
 

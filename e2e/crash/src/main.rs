@@ -32,6 +32,8 @@ use kube::{
     config::{KubeConfigOptions, Kubeconfig},
 };
 
+use tokio::signal::unix::{SignalKind, signal};
+
 use crate::{
     plan::{Case, Tally},
     process::Program,
@@ -72,6 +74,16 @@ struct Options {
 #[tokio::main]
 async fn main() -> anyhow::Result<ExitCode> {
     let options = Options::parse();
+    let (mut terminated, mut interrupted) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    // Operators end with what owns them, so it must not be torn away.
+    tokio::select! {
+        finished = disturb(options) => finished,
+        _ = terminated.recv() => Ok(ExitCode::from(143)),
+        _ = interrupted.recv() => Ok(ExitCode::from(130)),
+    }
+}
+
+async fn disturb(options: Options) -> anyhow::Result<ExitCode> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let client = client_for(&options, true).await?;
     // What the API server says goes to the operator as it is, refusals included.

@@ -129,7 +129,6 @@ pub(crate) async fn run(
     expected: Option<&Value>,
 ) -> anyhow::Result<Outcome> {
     world.reset(scenario.machines, scenario.app).await.context("resetting the world")?;
-    (scenario.before)(world).await.context("preparing the world")?;
     let _ = std::fs::remove_file(program.log(&world.namespace));
     let (strike, lost) = match fault {
         Fault::Strike(strike) => (Some(*strike), None),
@@ -143,6 +142,7 @@ pub(crate) async fn run(
         (known == scenario.machines as usize).then_some(())
     };
     world.history.until("each machine has its Host", PATIENCE, known).await?;
+    (scenario.before)(world).await.context("preparing the world")?;
     world.history.begin();
     first.way.proxy.count();
 

@@ -19,7 +19,7 @@ pub(crate) struct Scenario {
     pub(crate) machines: u32,
     /// What runs on the machines.
     pub(crate) app: App,
-    /// What is so before the operator starts.
+    /// What is so before it begins: faults come after it.
     pub(crate) before: for<'a> fn(&'a World) -> BoxFuture<'a, anyhow::Result<()>>,
     /// What happens, up to the end.
     pub(crate) play: for<'a> fn(&'a World) -> BoxFuture<'a, anyhow::Result<()>>,
@@ -51,6 +51,8 @@ pub(crate) const ALL: &[Scenario] = &[
     scenario!("membership", 2, App::None, membership),
     scenario!("supersede", 2, App::None, supersede),
     scenario!("rivals", 2, App::None, rivals),
+    scenario!("rollback", 2, App::None, first_revision, rollback),
+    scenario!("abort", 2, App::None, abort),
 ];
 
 async fn nothing(_: &World) -> anyhow::Result<()> {
@@ -157,7 +159,7 @@ async fn supersede(world: &World) -> anyhow::Result<()> {
     rollout(world, "base", json!({"disruption": service(60)})).await?;
     until_step(world, 1, "Apply").await?;
     let first = until_revision(world, "base", "").await?;
-    world.agents.fail(&first);
+    world.agents.fail(world.machine(1), &first);
     config(world, "base", "two").await?;
     let second = until_revision(world, "base", &first).await?;
     world.agents.let_go();
@@ -180,6 +182,45 @@ async fn rivals(world: &World) -> anyhow::Result<()> {
 
 fn everybody(world: &World) -> impl Iterator<Item = String> {
     (1..=MOST_MACHINES).map(|number| world.machine(number))
+}
+
+async fn first_revision(world: &World) -> anyhow::Result<()> {
+    config(world, "base", "one").await?;
+    let spec = json!({
+        "strategy": {"maxUnavailable": 2, "failure": {"onExceeded": "Rollback"}}, "disruption": service(60),
+    });
+    rollout(world, "base", spec).await?;
+    until_phase(world, "base", "Complete").await?;
+    let known = |log: &crate::history::Log| {
+        (!log.get(Kind::NodeConfig, "base")?["status"]["completedRevision"].is_null()).then_some(())
+    };
+    world.history.until("the first revision is known to be complete", PATIENCE, known).await
+}
+
+/// The second machine fails, and the first one gets back what it had.
+async fn rollback(world: &World) -> anyhow::Result<()> {
+    let first = until_revision(world, "base", "").await?;
+    world.agents.hold(everybody(world));
+    config(world, "base", "two").await?;
+    let second = until_revision(world, "base", &first).await?;
+    world.agents.fail(world.machine(2), &second);
+    world.agents.let_go();
+    until_phase(world, "base", "RolledBack").await
+}
+
+/// Aborted by a person while a machine is under way.
+async fn abort(world: &World) -> anyhow::Result<()> {
+    world.agents.hold(everybody(world));
+    config(world, "base", "one").await?;
+    rollout(world, "base", json!({"disruption": service(60)})).await?;
+    until_step(world, 1, "Apply").await?;
+    world.patch(Kind::Rollout, "base", json!({"metadata": {"annotations": {"drover.dev/abort": "1"}}})).await?;
+    let stopped = |log: &crate::history::Log| {
+        (!log.get(Kind::Rollout, "base")?["status"]["run"]["stopped"].is_null()).then_some(())
+    };
+    world.history.until("the run is stopped", PATIENCE, stopped).await?;
+    world.agents.let_go();
+    until_phase(world, "base", "Aborted").await
 }
 
 /// How machines leave service: load balancer, and a drain that may take this long.

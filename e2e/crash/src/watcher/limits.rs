@@ -22,6 +22,19 @@ impl Replay {
         if !after["metadata"]["deletionTimestamp"].is_null() {
             self.wrong(format!("{machine} was admitted while the Rollout was being deleted"));
         }
+        for annotation in ["drover.dev/pause", "drover.dev/hold"] {
+            if !after["metadata"]["annotations"][annotation].is_null() {
+                self.wrong(format!("{machine} was admitted in spite of {annotation}"));
+            }
+        }
+        let run = &after["status"]["run"];
+        let goes_back = run["stopped"]["action"] == "Rollback";
+        if goes_back && entry["revision"] == run["revision"] {
+            self.wrong(format!("{machine} was admitted to the revision that is rolled back"));
+        }
+        if !run["stopped"].is_null() && !goes_back {
+            self.wrong(format!("{machine} was admitted after the run was stopped"));
+        }
         let total = self.of(Kind::Host).count();
         let strategy = &after["spec"]["strategy"];
         let (parallel, unavailable) =
@@ -32,6 +45,10 @@ impl Replay {
         let out = self.out_of_service(after);
         if out.len() > unavailable {
             self.wrong(format!("{machine} makes {} out of service, and maxUnavailable is {unavailable}", out.join(", ")));
+        }
+        if goes_back {
+            // The other way round, and each machine in the batch that it was begun in.
+            return;
         }
         self.in_its_batch(after, entry, total);
         self.broken_first(before, after, &host);
@@ -55,7 +72,7 @@ impl Replay {
         }
         let written = rollout["spec"]["strategy"]["batches"].as_array().cloned().unwrap_or_default();
         let size = usize::try_from(batch).ok().and_then(|index| written.get(index)).or(written.last());
-        let size = size.map_or(usize::MAX, |batch| limit(&batch["size"], total));
+        let size = size.filter(|batch| !batch["size"].is_null()).map_or(usize::MAX, |batch| limit(&batch["size"], total));
         let run = (uid(rollout).to_owned(), number(&rollout["status"]["run"]["number"]));
         let begun = self.batches.entry(run).or_default();
         let earlier = begun.insert(text(&entry["uid"]).to_owned(), batch);

@@ -251,6 +251,17 @@ fn each_bad_history_is_told() {
         // 4: paused, or deleted.
         (good().always(Rollout, "base", "spec/paused", json!(true)), "while the Rollout was paused"),
         (good().always(Rollout, "base", "metadata/deletionTimestamp", json!("t")), "while the Rollout was being deleted"),
+        (
+            good().always(Rollout, "base", "metadata/annotations", json!({"drover.dev/pause": ""})),
+            "in spite of drover.dev/pause",
+        ),
+        (good().from("entered", Rollout, "base", "status/run/stopped", json!({"action": "Abort"})), "after the run was stopped"),
+        (
+            good()
+                .from("entered", Rollout, "base", "status/run/stopped", json!({"action": "Rollback"}))
+                .from("entered", Rollout, "base", "status/run/revision", Value::Null),
+            "the revision that is rolled back",
+        ),
         (good().after("claimed", Write { deleted: true, ..rollout("", &["a"], [0, 1, 1, 0]) }), "is gone and holds a"),
         // 5: batches and counts.
         (good().at("entered", "status/counts/pending", json!(1)), "do not add up"),
