@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// How long anything may take that a scenario waits for. A busy machine must make it.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(240);
 
 const MANAGER: &str = "drover-crash";
 const WORLD_LABEL: &str = "drover.dev/crash-world";
