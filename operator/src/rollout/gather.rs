@@ -45,8 +45,10 @@ pub(super) async fn snapshot(context: &Context, gates: &Gates, name: &str) -> Re
         Some(_) => revisions(&Api::namespaced(client(), namespace), &reference.name).await?,
         None => BTreeSet::new(),
     };
-    let hosts = list(&Api::<Host>::namespaced(client(), namespace), "Hosts", ListParams::default()).await?;
+    // Nodes first: a Node that was given back since has a newer version than this, so a claim that is seen now and is over
+    // by then can not lead to a write.
     let nodes = list(&Api::<Node>::all(client()), "Nodes", ListParams::default()).await?;
+    let hosts = list(&Api::<Host>::namespaced(client(), namespace), "Hosts", ListParams::default()).await?;
 
     let mut pods = BTreeMap::new();
     let mut targets = vec![];
@@ -124,6 +126,7 @@ fn node_view(node: &Node) -> NodeView {
         cordoned_by: annotation(keys::CORDONED_BY_ANNOTATION),
         load_balancer_label: node.labels().get(keys::EXCLUDE_FROM_LOAD_BALANCERS_LABEL).cloned(),
         excluded_by: annotation(keys::EXCLUDED_BY_ANNOTATION),
+        released_by: annotation(keys::RELEASED_BY_ANNOTATION),
     }
 }
 

@@ -414,15 +414,24 @@ impl<'a> Subject<'a> {
         self.enter(ClaimStep::Restore)
     }
 
-    /// Gives back the node as it was, then lets the machine go.
+    /// Whether a write to the Node was decided on under this hold, be it done or not.
+    fn reached_the_node(&self) -> bool {
+        [EXCLUDED, CORDONED].iter().any(|type_| condition::find(&self.status.conditions, type_).is_some())
+    }
+
+    /// Gives back the node as it was, then lets the machine go. The node is written before the claim goes: an operator that
+    /// lost its leadership may have a cordon on its way, decided on the version before.
     fn restore(&self) -> Next {
         if let Some(node) = self.node {
             let token = Some(&self.claim.token);
             if node.cordoned_by.as_ref() == token {
-                return self.patch_node(node, NodeChange::Uncordon);
+                return self.patch_node(node, NodeChange::Uncordon(self.claim.token.clone()));
             }
             if node.excluded_by.as_ref() == token {
-                return self.patch_node(node, NodeChange::IncludeInLoadBalancers);
+                return self.patch_node(node, NodeChange::IncludeInLoadBalancers(self.claim.token.clone()));
+            }
+            if self.reached_the_node() && node.released_by.as_ref() != token {
+                return self.patch_node(node, NodeChange::Release(self.claim.token.clone()));
             }
         }
         let mut status = self.status.clone();
