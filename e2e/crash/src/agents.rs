@@ -62,7 +62,11 @@ impl Drop for Agents {
     }
 }
 
-async fn play(hosts: Api<kube::api::DynamicObject>, mut log: watch::Receiver<Log>, mut conduct: watch::Receiver<Conduct>) {
+async fn play(
+    hosts: Api<kube::api::DynamicObject>,
+    mut log: watch::Receiver<Log>,
+    mut conduct: watch::Receiver<Conduct>,
+) {
     // What was reported, by the Host's UID: the watch may not have told of it yet.
     let mut told: BTreeMap<String, i64> = BTreeMap::new();
     loop {

@@ -34,8 +34,11 @@ fn machine(name: &Value) -> Value {
 pub(crate) fn is_settled(log: &Log) -> bool {
     let hosts = log.all(Kind::Host).all(|(_, host)| {
         let status = &host["status"];
-        let reported = status["assignedGeneration"].is_null() || status["active"]["generation"] == status["assignedGeneration"];
-        status["claim"].is_null() && reported && !matches!(status["phase"].as_str(), None | Some("Updating" | "Pending"))
+        let reported =
+            status["assignedGeneration"].is_null() || status["active"]["generation"] == status["assignedGeneration"];
+        status["claim"].is_null()
+            && reported
+            && !matches!(status["phase"].as_str(), None | Some("Updating" | "Pending"))
     });
     let rollouts = log.all(Kind::Rollout).all(|(_, rollout)| {
         let status = &rollout["status"];

@@ -204,7 +204,8 @@ impl History {
                 let now = |name: &String| log.now.get(&(*kind, name.clone())).map_or(0, |version| version.revision);
                 let all = there.iter().all(|(name, version)| now(name) >= *version);
                 let mut left = log.now.values().filter(|version| version.kind == *kind);
-                (all && left.all(|version| there.contains_key(&version.name) || version.revision > revision)).then_some(())
+                (all && left.all(|version| there.contains_key(&version.name) || version.revision > revision))
+                    .then_some(())
             };
             self.until("the history is complete", Duration::from_secs(20), known).await?;
         }

@@ -90,8 +90,10 @@ async fn disturb(options: Options) -> anyhow::Result<ExitCode> {
     let upstream = client_for(&options, false).await?;
     std::fs::create_dir_all(&options.folder)?;
     let program = Program { operator: options.operator.canonicalize()?, folder: options.folder.clone() };
-    let scenarios: Vec<&Scenario> =
-        ALL.iter().filter(|it| options.scenario.is_empty() || options.scenario.iter().any(|name| name == it.name)).collect();
+    let scenarios: Vec<&Scenario> = ALL
+        .iter()
+        .filter(|it| options.scenario.is_empty() || options.scenario.iter().any(|name| name == it.name))
+        .collect();
     let began = Instant::now();
     let worlds = try_join_all((0..options.worlds).map(|index| World::start(&client, &upstream, index))).await?;
 
@@ -107,7 +109,12 @@ async fn disturb(options: Options) -> anyhow::Result<ExitCode> {
         let is_wanted = |fault: &Fault| options.kind.iter().any(|kind| fault.to_string().starts_with(kind.as_str()));
         faults.retain(|fault| options.kind.is_empty() || is_wanted(fault));
         let expected = Arc::new(outcome.end.clone());
-        cases.push(faults.into_iter().map(|fault| Case { scenario: case.scenario, fault, expected: Some(Arc::clone(&expected)) }).collect::<Vec<_>>());
+        cases.push(
+            faults
+                .into_iter()
+                .map(|fault| Case { scenario: case.scenario, fault, expected: Some(Arc::clone(&expected)) })
+                .collect::<Vec<_>>(),
+        );
         tally.add(&case, &outcome, took);
     }
     let cases = plan::sample(cases, options.stride);
@@ -122,7 +129,11 @@ async fn disturb(options: Options) -> anyhow::Result<ExitCode> {
 }
 
 /// Makes all runs, as many at a time as there are worlds.
-async fn all(worlds: &[World], program: &Program, cases: VecDeque<Case>) -> anyhow::Result<Vec<(Case, Outcome, Duration)>> {
+async fn all(
+    worlds: &[World],
+    program: &Program,
+    cases: VecDeque<Case>,
+) -> anyhow::Result<Vec<(Case, Outcome, Duration)>> {
     let total = cases.len();
     let (waiting, done) = (Mutex::new(cases), Mutex::new(vec![]));
     let next = || waiting.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
@@ -155,7 +166,11 @@ fn tell(world: &World, program: &Program, case: &Case, outcome: &Outcome) {
     let name = case.scenario.name;
     let log = process::keep(&program.log(&world.namespace), &format!("{name}-{}.log", case.fault));
     let struck = outcome.struck.as_deref().unwrap_or("no write");
-    say(&format!("FAILED: --scenario {name} --fault {}, at {struck}; the operators' log is {}", case.fault, log.display()));
+    say(&format!(
+        "FAILED: --scenario {name} --fault {}, at {struck}; the operators' log is {}",
+        case.fault,
+        log.display()
+    ));
     for violation in &outcome.violations {
         say(&format!("  {violation}"));
     }

@@ -29,8 +29,10 @@ pub(crate) struct Case {
 
 /// All faults of a scenario with this many writes.
 pub(crate) fn faults(writes: usize) -> Vec<Fault> {
-    let strikes = (1..=writes).flat_map(|at| [Strike::Before(at), Strike::After(at), Strike::Stop(at)]).map(Fault::Strike);
-    let silences = WATCHED.into_iter().map(|kind| BTreeSet::<Kind>::from([kind])).chain([WATCHED.into()]).map(Fault::Freeze);
+    let strikes =
+        (1..=writes).flat_map(|at| [Strike::Before(at), Strike::After(at), Strike::Stop(at)]).map(Fault::Strike);
+    let silences =
+        WATCHED.into_iter().map(|kind| BTreeSet::<Kind>::from([kind])).chain([WATCHED.into()]).map(Fault::Freeze);
     strikes.chain(silences).chain((1..=SEEDS).map(Fault::Lose)).collect()
 }
 

@@ -58,7 +58,8 @@ impl Program {
             .kill_on_drop(true)
             .spawn()
             .with_context(|| format!("cannot start {}", self.operator.display()))?;
-        let pid = child.id().and_then(|id| Pid::from_raw(id.cast_signed())).context("the operator has no process id")?;
+        let pid =
+            child.id().and_then(|id| Pid::from_raw(id.cast_signed())).context("the operator has no process id")?;
         let _ = target.0.set(pid);
         Ok(child)
     }
@@ -73,7 +74,9 @@ impl Program {
 pub(crate) async fn end(child: &mut Child, target: &Target) -> anyhow::Result<()> {
     if child.try_wait()?.is_none() {
         target.signal(Signal::TERM);
-        timeout(Duration::from_secs(30), child.wait()).await.context("the operator did not end within 30 s of SIGTERM")??;
+        timeout(Duration::from_secs(30), child.wait())
+            .await
+            .context("the operator did not end within 30 s of SIGTERM")??;
     }
     Ok(())
 }

@@ -65,7 +65,9 @@ impl FromStr for Fault {
             "lose" => Self::Lose(which.parse()?),
             "freeze" => {
                 let known = |plural: &str| WATCHED.into_iter().find(|kind| kind.plural() == plural);
-                Self::Freeze(which.split('+').map(|kind| known(kind).context("no such kind")).collect::<Result<_, _>>()?)
+                Self::Freeze(
+                    which.split('+').map(|kind| known(kind).context("no such kind")).collect::<Result<_, _>>()?,
+                )
             }
             _ => bail!("say none, before:N, after:N, stop:N, freeze:KIND+KIND or lose:SEED, not {text}"),
         })

@@ -147,7 +147,8 @@ async fn membership(world: &World) -> anyhow::Result<()> {
     world.agents.let_go();
     until_phase(world, "base", "Complete").await?;
     // A machine that joins late is part of it, too.
-    let all = |log: &crate::history::Log| (log.get(Kind::Rollout, "base")?["status"]["counts"]["updated"] == 3).then_some(());
+    let all =
+        |log: &crate::history::Log| (log.get(Kind::Rollout, "base")?["status"]["counts"]["updated"] == 3).then_some(());
     world.history.until("all three are updated", PATIENCE, all).await?;
     until_phase(world, "base", "Complete").await
 }
@@ -253,7 +254,8 @@ async fn until_phase(world: &World, name: &str, phase: &str) -> anyhow::Result<(
 
 async fn until_step(world: &World, machine: u32, step: &str) -> anyhow::Result<()> {
     let machine = world.machine(machine);
-    let so = |log: &crate::history::Log| (log.get(Kind::Host, &machine)?["status"]["claim"]["step"] == step).then_some(());
+    let so =
+        |log: &crate::history::Log| (log.get(Kind::Host, &machine)?["status"]["claim"]["step"] == step).then_some(());
     world.history.until(&format!("{machine} is at step {step}"), PATIENCE, so).await
 }
 

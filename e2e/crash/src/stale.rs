@@ -51,7 +51,8 @@ pub(crate) fn spoil(stale: &Stale, path: &str, answer: Response<Body>) -> Respon
     };
     let (head, body) = answer.into_parts();
     let number = stale.streams.fetch_add(1, Ordering::SeqCst);
-    let mut sieve = Sieve { lost: stale.lost.clone().filter(|lost| lost.kinds.contains(&kind)), number, events: 0, rest: vec![] };
+    let mut sieve =
+        Sieve { lost: stale.lost.clone().filter(|lost| lost.kinds.contains(&kind)), number, events: 0, rest: vec![] };
     let told = body.into_data_stream().map(move |chunk| chunk.map(|chunk| sieve.pass(&chunk)));
     if stale.frozen.borrow().contains(&kind) {
         return Response::from_parts(head, Body::from_stream(told));
@@ -128,8 +129,11 @@ mod tests {
         let pass = |seed, size| {
             let lost = Some(Lost { kinds: BTreeSet::from([Kind::Host]), percent: 20, seed });
             let mut sieve = Sieve { lost, number: 0, events: 0, rest: vec![] };
-            let told: Vec<u8> =
-                all.as_bytes().chunks(size).flat_map(|chunk| sieve.pass(&Bytes::copy_from_slice(chunk)).to_vec()).collect();
+            let told: Vec<u8> = all
+                .as_bytes()
+                .chunks(size)
+                .flat_map(|chunk| sieve.pass(&Bytes::copy_from_slice(chunk)).to_vec())
+                .collect();
             String::from_utf8(told).unwrap()
         };
         let told = pass(1, 7);

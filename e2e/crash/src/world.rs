@@ -194,7 +194,10 @@ impl World {
         let wanted: Vec<String> = (1..=machines).map(|number| self.machine(number)).collect();
         let ready = |node: &Value| {
             let conditions = node["status"]["conditions"].as_array();
-            conditions.into_iter().flatten().any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
+            conditions
+                .into_iter()
+                .flatten()
+                .any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
         };
         there.iter().copied().eq(wanted.iter().map(String::as_str))
             && log.all(Kind::Node).all(|(_, node)| service(node) == service(&Value::Null) && ready(node))
@@ -277,7 +280,8 @@ fn runs(log: &Log, app: App) -> bool {
 
 /// What takes a Node out of service, and says who did.
 pub(crate) fn service(node: &Value) -> Value {
-    let taints: Vec<&Value> = node["spec"]["taints"].as_array().into_iter().flatten().map(|taint| &taint["key"]).collect();
+    let taints: Vec<&Value> =
+        node["spec"]["taints"].as_array().into_iter().flatten().map(|taint| &taint["key"]).collect();
     json!({
         "cordoned": node["spec"]["unschedulable"] == true,
         "excluded": node["metadata"]["labels"]["node.kubernetes.io/exclude-from-external-load-balancers"],

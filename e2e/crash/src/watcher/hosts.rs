@@ -5,8 +5,7 @@ use serde_json::Value;
 use super::{Replay, claim, ledger, name, number, text, uid};
 use crate::history::Kind;
 
-const STEPS: [&str; 8] =
-    ["Claim", "LeaveLoadBalancer", "Cordon", "Drain", "Apply", "Reboot", "Verify", "Restore"];
+const STEPS: [&str; 8] = ["Claim", "LeaveLoadBalancer", "Cordon", "Drain", "Apply", "Reboot", "Verify", "Restore"];
 
 impl Replay {
     /// A Host was written.
@@ -61,7 +60,9 @@ impl Replay {
         let cordoned = node["spec"]["unschedulable"] == true;
         let label = &node["metadata"]["labels"][super::nodes::EXCLUDED_LABEL];
         if cordoned != (restore["cordoned"] == true) || *label != restore["loadBalancerLabel"] {
-            self.wrong(format!("{machine} was given back, and its node is not as it was: cordoned {cordoned}, label {label}"));
+            self.wrong(format!(
+                "{machine} was given back, and its node is not as it was: cordoned {cordoned}, label {label}"
+            ));
         }
         if super::nodes::marks(&node).contains(&text(&old["token"])) {
             self.wrong(format!("{machine} was given back with a mark on its node"));

@@ -44,7 +44,10 @@ impl Replay {
         }
         let out = self.out_of_service(after);
         if out.len() > unavailable {
-            self.wrong(format!("{machine} makes {} out of service, and maxUnavailable is {unavailable}", out.join(", ")));
+            self.wrong(format!(
+                "{machine} makes {} out of service, and maxUnavailable is {unavailable}",
+                out.join(", ")
+            ));
         }
         if goes_back {
             // The other way round, and each machine in the batch that it was begun in.
@@ -72,7 +75,8 @@ impl Replay {
         }
         let written = rollout["spec"]["strategy"]["batches"].as_array().cloned().unwrap_or_default();
         let size = usize::try_from(batch).ok().and_then(|index| written.get(index)).or(written.last());
-        let size = size.filter(|batch| !batch["size"].is_null()).map_or(usize::MAX, |batch| limit(&batch["size"], total));
+        let size =
+            size.filter(|batch| !batch["size"].is_null()).map_or(usize::MAX, |batch| limit(&batch["size"], total));
         let run = (uid(rollout).to_owned(), number(&rollout["status"]["run"]["number"]));
         let begun = self.batches.entry(run).or_default();
         let earlier = begun.insert(text(&entry["uid"]).to_owned(), batch);

@@ -41,7 +41,8 @@ impl Replay {
             }
         }
         if !cordoned(before) && cordoned(after) {
-            let on_it = self.of(Kind::Pod).filter(|pod| text(&pod["spec"]["nodeName"]) == name(after) && is_movable(pod));
+            let on_it =
+                self.of(Kind::Pod).filter(|pod| text(&pod["spec"]["nodeName"]) == name(after) && is_movable(pod));
             let pods = on_it.map(|pod| uid(pod).to_owned()).collect();
             self.to_drain.insert(name(after).to_owned(), pods);
         }
@@ -55,7 +56,10 @@ impl Replay {
         }
         let claim = self.host_of(node).map(claim).cloned().unwrap_or_default();
         if text(&claim["token"]) != mark || !steps.contains(&text(&claim["step"])) {
-            self.wrong(format!("{machine} was {what} by {mark}, and its claim is at {} of {}", claim["step"], claim["token"]));
+            self.wrong(format!(
+                "{machine} was {what} by {mark}, and its claim is at {} of {}",
+                claim["step"], claim["token"]
+            ));
         }
         if !self.is_entered(mark) {
             self.wrong(format!("{machine} was {what} by {mark}, which no ledger has"));

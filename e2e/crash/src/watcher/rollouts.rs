@@ -21,9 +21,9 @@ impl Replay {
         }
         for entry in ledger(before) {
             let stays = ledger(after).iter().any(|kept| kept["token"] == entry["token"]);
-            let held = self.get(Kind::Host, text(&entry["host"])).is_some_and(|host| {
-                uid(host) == text(&entry["uid"]) && claim(host)["token"] == entry["token"]
-            });
+            let held = self
+                .get(Kind::Host, text(&entry["host"]))
+                .is_some_and(|host| uid(host) == text(&entry["uid"]) && claim(host)["token"] == entry["token"]);
             if held && !stays {
                 self.wrong(format!("{} left the ledger while it is claimed", text(&entry["host"])));
             }
@@ -75,7 +75,9 @@ impl Replay {
             .as_object()
             .into_iter()
             .flatten()
-            .filter(|(what, _)| !["total", "pending", "inFlight", "updated", "failed", "unavailable"].contains(&what.as_str()))
+            .filter(|(what, _)| {
+                !["total", "pending", "inFlight", "updated", "failed", "unavailable"].contains(&what.as_str())
+            })
             .map(|(_, count)| number(count))
             .sum();
         if sum != count("total") && sum + others != count("total") {
@@ -122,7 +124,8 @@ impl Replay {
             self.wrong(format!("Rollout {} is gone and holds {host}", name(last)));
         }
         let prefix = format!("{}.", name(last));
-        let marked = self.of(Kind::Node).find(|node| super::nodes::marks(node).iter().any(|mark| mark.starts_with(&prefix)));
+        let marked =
+            self.of(Kind::Node).find(|node| super::nodes::marks(node).iter().any(|mark| mark.starts_with(&prefix)));
         if let Some(node) = marked.map(|node| name(node).to_owned()) {
             self.wrong(format!("Rollout {} is gone and its mark is on {node}", name(last)));
         }

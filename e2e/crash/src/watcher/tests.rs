@@ -78,7 +78,8 @@ fn node(label: &'static str, name: &str, excluded: bool, cordoned: bool) -> Writ
 }
 
 fn pod(label: &'static str, evicted: bool) -> Write {
-    let conditions = if evicted { json!([{"type": "DisruptionTarget", "reason": "EvictionByEvictionAPI"}]) } else { json!([]) };
+    let conditions =
+        if evicted { json!([{"type": "DisruptionTarget", "reason": "EvictionByEvictionAPI"}]) } else { json!([]) };
     let object = json!({
         "metadata": {"name": "web", "uid": "web"}, "spec": {"nodeName": "a"}, "status": {"conditions": conditions},
     });
@@ -233,15 +234,22 @@ fn each_bad_history_is_told() {
         (good().without("cordoned"), "its node is not cordoned"),
         (good().from("drains", Host, "a", "status/assignedGeneration", json!(1)), "changed at step \"Drain\""),
         (good().from("applies", Host, "a", "status/assignedGeneration", json!(3)), "generation 3 follows 0"),
-        (good().from("applies", Host, "a", "status/assigned/0/revision", json!("base-9")), "something else than its claim"),
         (
-            good()
-                .after("left", host("", "b", None, 1, true))
-                .at("", "status/assignedGeneration", json!(2))
-                .at("", "status/assigned/0/revision", json!("base-9")),
+            good().from("applies", Host, "a", "status/assigned/0/revision", json!("base-9")),
+            "something else than its claim",
+        ),
+        (
+            good().after("left", host("", "b", None, 1, true)).at("", "status/assignedGeneration", json!(2)).at(
+                "",
+                "status/assigned/0/revision",
+                json!("base-9"),
+            ),
             "nobody holds it",
         ),
-        (good().from("applies", Host, "a", "status/claim/target/revision", json!("base-9")), "became another one under the same token"),
+        (
+            good().from("applies", Host, "a", "status/claim/target/revision", json!("base-9")),
+            "became another one under the same token",
+        ),
         // 3: as it was before.
         (good().without("uncordoned").without("included"), "its node is not as it was"),
         (good().without("included"), "its node is not as it was: cordoned false"),
@@ -250,34 +258,67 @@ fn each_bad_history_is_told() {
         (good().always(Node, "a", "metadata/annotations", json!({})), "nobody says so"),
         // 4: paused, or deleted.
         (good().always(Rollout, "base", "spec/paused", json!(true)), "while the Rollout was paused"),
-        (good().always(Rollout, "base", "metadata/deletionTimestamp", json!("t")), "while the Rollout was being deleted"),
+        (
+            good().always(Rollout, "base", "metadata/deletionTimestamp", json!("t")),
+            "while the Rollout was being deleted",
+        ),
         (
             good().always(Rollout, "base", "metadata/annotations", json!({"drover.dev/pause": ""})),
             "in spite of drover.dev/pause",
         ),
-        (good().from("entered", Rollout, "base", "status/run/stopped", json!({"action": "Abort"})), "after the run was stopped"),
         (
-            good()
-                .from("entered", Rollout, "base", "status/run/stopped", json!({"action": "Rollback"}))
-                .from("entered", Rollout, "base", "status/run/revision", Value::Null),
+            good().from("entered", Rollout, "base", "status/run/stopped", json!({"action": "Abort"})),
+            "after the run was stopped",
+        ),
+        (
+            good().from("entered", Rollout, "base", "status/run/stopped", json!({"action": "Rollback"})).from(
+                "entered",
+                Rollout,
+                "base",
+                "status/run/revision",
+                Value::Null,
+            ),
             "the revision that is rolled back",
         ),
         (good().after("claimed", Write { deleted: true, ..rollout("", &["a"], [0, 1, 1, 0]) }), "is gone and holds a"),
         // 5: batches and counts.
         (good().at("entered", "status/counts/pending", json!(1)), "do not add up"),
         (good().at("left", "status/counts", counts(0, 0)), "complete at 0/0"),
-        (good().at("left", "status/counts/failed", json!(1)).at("left", "status/counts/updated", json!(1)), "complete at 1/2"),
+        (
+            good().at("left", "status/counts/failed", json!(1)).at("left", "status/counts/updated", json!(1)),
+            "complete at 1/2",
+        ),
         (good().without("reported").from("verifies", Host, "a", "status/active", Value::Null), "and 1 have reported"),
-        (good().always(Rollout, "base", "spec/strategy/batches", json!([{"size": 0}])), "machine 1 of batch 0, which has 0"),
-        (good().at("entered", "status/batches", json!([{"total": 3, "updated": 0, "failed": 0}])), "more machines than there are"),
+        (
+            good().always(Rollout, "base", "spec/strategy/batches", json!([{"size": 0}])),
+            "machine 1 of batch 0, which has 0",
+        ),
+        (
+            good().at("entered", "status/batches", json!([{"total": 3, "updated": 0, "failed": 0}])),
+            "more machines than there are",
+        ),
         (good().at("entered", "status/batches", json!([{"total": 1, "updated": 1, "failed": 1}])), "more done than"),
         (good().after("drains", rollout("", &[], [1, 0, 1, 0])), "left the ledger while it is claimed"),
         (good().from("drains", Rollout, "base", "status/run/number", json!(3)), "run 3 follows run 1"),
         (good().from("left", Rollout, "base", "status/run/revision", json!("base-2")), "run 1 became another one"),
         (good().at("left", "status/run", Value::Null), "the run was forgotten"),
         // 6: deadlines.
-        (good().after("drains", host("", "a", Some("Drain"), 0, false)).at("", "status/claim/stepStartedAt", json!("later")), "began anew"),
-        (good().after("claimed", rollout("again", &["a"], [0, 1, 1, 0])).at("again", "status/inFlight/0/since", json!("later")), "admitted at another time"),
+        (
+            good().after("drains", host("", "a", Some("Drain"), 0, false)).at(
+                "",
+                "status/claim/stepStartedAt",
+                json!("later"),
+            ),
+            "began anew",
+        ),
+        (
+            good().after("claimed", rollout("again", &["a"], [0, 1, 1, 0])).at(
+                "again",
+                "status/inFlight/0/since",
+                json!("later"),
+            ),
+            "admitted at another time",
+        ),
         (good().after("drains", host("", "a", Some("Cordon"), 0, false)), "went back from"),
         // 7: what is broken comes first.
         (good().always(Host, "b", "status/runs", broken), "admitted before b, which an earlier run broke"),
