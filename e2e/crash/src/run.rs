@@ -145,6 +145,8 @@ pub(crate) async fn run(
     };
     world.history.until("each machine has its Host", PATIENCE, known).await?;
     (scenario.before)(world).await.context("preparing the world")?;
+    // What was prepared is no part of the history that is judged.
+    world.history.catch_up().await?;
     world.history.begin();
     first.way.proxy.count();
 
