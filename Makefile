@@ -1,6 +1,6 @@
 # `make demo` shows the main job on a cluster of real machines; `make test` runs everything.
 .DEFAULT_GOAL := help
-.PHONY: help demo down kubeconfig test test-fast torture fuzz build lint fmt generate bench bench-footprint bench-engine bench-rollout deny
+.PHONY: help demo down kubeconfig test test-fast test-crash torture fuzz build lint fmt generate bench bench-footprint bench-engine bench-rollout deny
 
 help: ## Say what there is
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -19,6 +19,9 @@ test: ## Run all tests: units, generated files, CRD validation on a real API ser
 
 test-fast: ## Run the tests that need neither root nor a cluster
 	@cargo test --quiet --locked --workspace --exclude drover-e2e
+
+test-crash: ## Kill, stop and blind the operator at each of its writes, and judge what comes of it; an hour or more
+	@e2e/crash/run
 
 torture: ## Kill the agent at every system call that changes something, and fail each; a quarter of an hour
 	@e2e/torture/run

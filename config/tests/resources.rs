@@ -58,6 +58,7 @@ fn the_examples_are_the_resources_of_one_node_config_that_compiles() {
             facts,
             generation: 1,
             reboot: None,
+            commands: vec![],
         };
         let catalog = local::assemble(
             &[serde_json::from_value(node_config.clone()).unwrap()],

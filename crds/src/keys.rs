@@ -30,6 +30,9 @@ pub const MIRROR_POD_ANNOTATION: &str = "kubernetes.io/config.mirror";
 pub const CORDONED_BY_ANNOTATION: &str = "drover.dev/cordoned-by";
 /// On a Node that a Rollout took out of load balancers: the token of its hold. Set and removed together with the label.
 pub const EXCLUDED_BY_ANNOTATION: &str = "drover.dev/excluded-by";
+/// On a Node: the token of the hold that gave it back last. It is written before the machine is let go, so that a cordon or
+/// a label which an operator that lost its leadership still has on its way names an older version, and is refused.
+pub const RELEASED_BY_ANNOTATION: &str = "drover.dev/released-by";
 
 /// On a Rollout, by people: no further machine is begun while it is there. The value says why.
 pub const PAUSE_ANNOTATION: &str = "drover.dev/pause";

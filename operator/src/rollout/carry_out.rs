@@ -158,17 +158,19 @@ fn node_patch(resource_version: &str, change: &NodeChange) -> Value {
         NodeChange::Cordon(token) => json!({
             "metadata": {"annotations": {(keys::CORDONED_BY_ANNOTATION): token}}, "spec": {"unschedulable": true},
         }),
-        NodeChange::Uncordon => json!({
-            "metadata": {"annotations": {(keys::CORDONED_BY_ANNOTATION): null}}, "spec": {"unschedulable": null},
+        NodeChange::Uncordon(token) => json!({
+            "metadata": {"annotations": {(keys::CORDONED_BY_ANNOTATION): null, (keys::RELEASED_BY_ANNOTATION): token}},
+            "spec": {"unschedulable": null},
         }),
         NodeChange::ExcludeFromLoadBalancers(token) => json!({"metadata": {
             "annotations": {(keys::EXCLUDED_BY_ANNOTATION): token},
             "labels": {(keys::EXCLUDE_FROM_LOAD_BALANCERS_LABEL): ""},
         }}),
-        NodeChange::IncludeInLoadBalancers => json!({"metadata": {
-            "annotations": {(keys::EXCLUDED_BY_ANNOTATION): null},
+        NodeChange::IncludeInLoadBalancers(token) => json!({"metadata": {
+            "annotations": {(keys::EXCLUDED_BY_ANNOTATION): null, (keys::RELEASED_BY_ANNOTATION): token},
             "labels": {(keys::EXCLUDE_FROM_LOAD_BALANCERS_LABEL): null},
         }}),
+        NodeChange::Release(token) => json!({"metadata": {"annotations": {(keys::RELEASED_BY_ANNOTATION): token}}}),
     };
     patch["metadata"]["resourceVersion"] = json!(resource_version);
     patch

@@ -543,5 +543,6 @@ pub(crate) fn node_view(node: &Node) -> NodeView {
         cordoned_by: annotation(keys::CORDONED_BY_ANNOTATION),
         load_balancer_label: node.labels().get(keys::EXCLUDE_FROM_LOAD_BALANCERS_LABEL).cloned(),
         excluded_by: annotation(keys::EXCLUDED_BY_ANNOTATION),
+        released_by: annotation(keys::RELEASED_BY_ANNOTATION),
     }
 }

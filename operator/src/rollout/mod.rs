@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use drover_core::rollout::{Request, decide};
+use drover_core::rollout::{NodeChange, Request, decide};
 use drover_crds::{DisruptionBudget, NodeConfig, Rollout, RolloutPhase, RolloutStatus};
 use futures::FutureExt as _;
 use k8s_openapi::api::batch::v1::Job;
@@ -163,6 +163,16 @@ async fn go_on(shared: &Shared, memory: &mut gather::Memory, name: &str) -> Resu
             if !view.listen().await? {
                 return Ok(None);
             }
+            continue;
+        }
+        // The Node's version is from before this look at the Host, and giving a machine back writes its Node: so a cordon that
+        // comes after that is refused.
+        if let Request::PatchNode {
+            change: NodeChange::Cordon(token) | NodeChange::ExcludeFromLoadBalancers(token),
+            ..
+        } = &request
+            && !view.is_still_held(token).await?
+        {
             continue;
         }
         if let Request::TellLoadBalancer { call, step } = request {

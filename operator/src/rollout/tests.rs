@@ -141,9 +141,13 @@ async fn a_cordon_and_its_mark_are_one_write() {
     let (_, asked) = answered(change(NodeChange::Cordon("token".into())), 200, node.clone()).await;
     let metadata = json!({"annotations": {"drover.dev/cordoned-by": "token"}, "resourceVersion": "5"});
     assert_eq!(asked.body, json!({"metadata": metadata, "spec": {"unschedulable": true}}));
-    let (_, asked) = answered(change(NodeChange::Uncordon), 200, node).await;
-    let metadata = json!({"annotations": {"drover.dev/cordoned-by": null}, "resourceVersion": "5"});
+    let (_, asked) = answered(change(NodeChange::Uncordon("token".into())), 200, node.clone()).await;
+    let annotations = json!({"drover.dev/cordoned-by": null, "drover.dev/released-by": "token"});
+    let metadata = json!({"annotations": annotations, "resourceVersion": "5"});
     assert_eq!(asked.body, json!({"metadata": metadata, "spec": {"unschedulable": null}}));
+    let (_, asked) = answered(change(NodeChange::Release("token".into())), 200, node).await;
+    let metadata = json!({"annotations": {"drover.dev/released-by": "token"}, "resourceVersion": "5"});
+    assert_eq!(asked.body, json!({"metadata": metadata}));
 }
 
 #[tokio::test]

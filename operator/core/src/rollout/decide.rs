@@ -310,8 +310,8 @@ fn mend_nodes(snapshot: &Snapshot) -> Option<Request> {
     };
     snapshot.nodes.iter().find_map(|(node, view)| {
         let change = match (stray(&view.cordoned_by), stray(&view.excluded_by)) {
-            (true, _) => NodeChange::Uncordon,
-            (false, true) => NodeChange::IncludeInLoadBalancers,
+            (true, _) => NodeChange::Uncordon(view.cordoned_by.clone()?),
+            (false, true) => NodeChange::IncludeInLoadBalancers(view.excluded_by.clone()?),
             (false, false) => return None,
         };
         Some(Request::PatchNode { node: node.clone(), resource_version: view.resource_version.clone(), change })

@@ -62,10 +62,13 @@ pub enum Request {
 pub enum NodeChange {
     /// Cordon it, marked with this token.
     Cordon(String),
-    /// Uncordon it, and remove the mark.
-    Uncordon,
+    /// Uncordon it, and remove the mark; it is given back by the hold with this token.
+    Uncordon(String),
     /// Set the label that takes it out of load balancers, marked with this token.
     ExcludeFromLoadBalancers(String),
-    /// Remove that label and the mark.
-    IncludeInLoadBalancers,
+    /// Remove that label and the mark; it is given back by the hold with this token.
+    IncludeInLoadBalancers(String),
+    /// Nothing of ours is on it, and what may still be on its way there must not arrive: it is given back by the hold with
+    /// this token.
+    Release(String),
 }

@@ -145,6 +145,8 @@ pub struct NodeView {
     pub load_balancer_label: Option<String>,
     /// The token of the hold that set that label.
     pub excluded_by: Option<String>,
+    /// The token of the hold that gave it back last.
+    pub released_by: Option<String>,
 }
 
 /// A pod by namespace, name and UID.

@@ -424,11 +424,16 @@ impl<'a> Subject<'a> {
 
     /// What takes this hold's mark from the node, if it has one.
     fn mark_of_ours(&self, node: &NodeView) -> Option<NodeChange> {
-        let token = Some(&self.claim.token);
+        let (token, mark) = (Some(&self.claim.token), || self.claim.token.clone());
         if node.cordoned_by.as_ref() == token {
-            return Some(NodeChange::Uncordon);
+            return Some(NodeChange::Uncordon(mark()));
         }
-        (node.excluded_by.as_ref() == token).then_some(NodeChange::IncludeInLoadBalancers)
+        if node.excluded_by.as_ref() == token {
+            return Some(NodeChange::IncludeInLoadBalancers(mark()));
+        }
+        // The node is written before the claim goes: an operator that lost its leadership may have a cordon on its way,
+        // decided on the version before.
+        (self.reached_the_node() && node.released_by.as_ref() != token).then(|| NodeChange::Release(mark()))
     }
 
     /// The agent reboots its machine when its catalog says so, for the boot id that the claim holds; another one is the
@@ -501,11 +506,17 @@ impl<'a> Subject<'a> {
         }
     }
 
-    /// Gives back the node as it was, then lets the machine go.
+    /// Whether a write to the Node was decided on under this hold, be it done or not.
+    fn reached_the_node(&self) -> bool {
+        [EXCLUDED, CORDONED].iter().any(|type_| condition::find(&self.status.conditions, type_).is_some())
+    }
+
+    /// Gives back the node as it was, then lets the machine go. The node is written before the claim goes: an operator that
+    /// lost its leadership may have a cordon on its way, decided on the version before.
     fn restore(&self) -> Next {
         let change = self.node.and_then(|node| Some((node, self.mark_of_ours(node)?)));
-        if let Some((node, NodeChange::Uncordon)) = &change {
-            return self.patch_node(node, NodeChange::Uncordon);
+        if let Some((node, NodeChange::Uncordon(_))) = &change {
+            return self.patch_node(node, NodeChange::Uncordon(self.claim.token.clone()));
         }
         if let Some(next) = self.return_to_load_balancers() {
             return next;

@@ -335,11 +335,16 @@ impl World {
                 node.resource_version = version;
                 match change {
                     NodeChange::Cordon(token) => (node.cordoned, node.cordoned_by) = (true, Some(token)),
-                    NodeChange::Uncordon => (node.cordoned, node.cordoned_by) = (false, None),
+                    NodeChange::Uncordon(token) => {
+                        (node.cordoned, node.cordoned_by, node.released_by) = (false, None, Some(token));
+                    }
                     NodeChange::ExcludeFromLoadBalancers(token) => {
                         (node.load_balancer_label, node.excluded_by) = (Some(String::new()), Some(token));
                     }
-                    NodeChange::IncludeInLoadBalancers => (node.load_balancer_label, node.excluded_by) = (None, None),
+                    NodeChange::IncludeInLoadBalancers(token) => {
+                        (node.load_balancer_label, node.excluded_by, node.released_by) = (None, None, Some(token));
+                    }
+                    NodeChange::Release(token) => node.released_by = Some(token),
                 }
             }
             Request::CreateJob(wanted) => {
