@@ -230,7 +230,7 @@ pub struct Claim {
     /// The revision that the machine gets.
     pub target: Assignment,
     /// Counts the holds of this run on the machine, from 1.
-    #[serde(default = "first_attempt")]
+    #[serde(skip_serializing_if = "is_zero", default)]
     pub attempt: i32,
     /// The revision that the machine had before, if it had one of this NodeConfig.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -271,10 +271,6 @@ pub struct Claim {
     /// Why it ends so, where it is no success.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub failure: Option<String>,
-}
-
-fn first_attempt() -> i32 {
-    1
 }
 
 /// A load balancer outside the cluster that a machine left.
@@ -385,7 +381,7 @@ pub struct RunRecord {
     /// The batch that the machine was in, from 0.
     pub batch: i32,
     /// Counts the holds of this run on the machine, from 1.
-    #[serde(default = "first_attempt")]
+    #[serde(skip_serializing_if = "is_zero", default)]
     pub attempt: i32,
     /// The revision that the machine got.
     pub revision: String,

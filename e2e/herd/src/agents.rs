@@ -280,5 +280,6 @@ fn converged(catalog: &Catalog) -> Report {
         reboot_required: vec![],
         boot_id: "0d3b1f9e-7a51-4f0e-8a4e-6d1f2c9b7a10".to_owned(),
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+        commands: vec![],
     }
 }

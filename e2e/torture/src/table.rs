@@ -445,6 +445,7 @@ pub(crate) fn catalog(rows: &[Row], generation: i64) -> anyhow::Result<Catalog> 
         resources,
         reboot: None,
         digest: Digest::of(b""),
+        commands: vec![],
     };
     unsealed.seal().context("the catalog cannot be written")
 }
