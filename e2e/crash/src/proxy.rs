@@ -80,12 +80,12 @@ pub(crate) struct Proxy {
 pub(crate) struct Serving {
     pub(crate) proxy: Arc<Proxy>,
     pub(crate) port: u16,
-    serving: JoinHandle<()>,
+    task: JoinHandle<()>,
 }
 
 impl Drop for Serving {
     fn drop(&mut self) {
-        self.serving.abort();
+        self.task.abort();
     }
 }
 
@@ -118,7 +118,7 @@ impl Proxy {
         let serving = tokio::spawn(async move {
             let _ = axum::serve(listener, router).await;
         });
-        Ok(Serving { proxy, port, serving })
+        Ok(Serving { proxy, port, task: serving })
     }
 
     /// Writes count from now on.

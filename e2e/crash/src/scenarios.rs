@@ -55,6 +55,7 @@ pub(crate) const ALL: &[Scenario] = &[
     scenario!("abort", 2, App::None, abort),
 ];
 
+#[allow(clippy::unused_async, reason = "others of its kind prepare something")]
 async fn nothing(_: &World) -> anyhow::Result<()> {
     Ok(())
 }

@@ -124,7 +124,8 @@ mod tests {
 
     #[test]
     fn events_are_lost_by_the_seed_and_lines_stay_whole() {
-        let lines: String = (0..200).map(|n| format!("{{\"type\":\"MODIFIED\",\"n\":{n}}}\n")).collect();
+        let lines: Vec<String> = (0..200).map(|n| format!("{{\"type\":\"MODIFIED\",\"n\":{n}}}\n")).collect();
+        let lines = lines.concat();
         let all = format!("{{\"type\":\"ADDED\"}}\n{lines}{{\"type\":\"BOOKMARK\"}}\n");
         let pass = |seed, size| {
             let lost = Some(Lost { kinds: BTreeSet::from([Kind::Host]), percent: 20, seed });

@@ -90,7 +90,9 @@ fn completed<'a>(rollouts: impl Iterator<Item = &'a Rollout>) -> Option<String> 
         |rollout: &&Rollout| rollout.spec.host_selector.as_ref().is_none_or(|s| *s == LabelSelector::default());
     let completed = rollouts.filter(for_all).filter_map(|rollout| {
         let status = rollout.status.as_ref()?;
-        let run = status.run.as_ref().filter(|_| status.phase == Some(RolloutPhase::Complete))?;
+        // Machines that people leave out do not get it as if they were new.
+        let on_all = status.counts.as_ref().is_some_and(|counts| counts.skipped == 0);
+        let run = status.run.as_ref().filter(|_| on_all && status.phase == Some(RolloutPhase::Complete))?;
         Some((run.finished_at.as_ref()?.0, run.revision.clone()))
     });
     completed.max().map(|(_, revision)| revision)

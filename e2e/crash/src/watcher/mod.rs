@@ -79,7 +79,7 @@ impl Replay {
         }
     }
 
-    fn wrong(&mut self, what: String) {
+    fn wrong(&mut self, what: impl std::fmt::Display) {
         self.violations.push(format!("at version {}: {what}", self.now));
     }
 

@@ -131,6 +131,7 @@ impl Story {
     }
 
     /// Sets a field from this write on.
+    #[allow(clippy::needless_pass_by_value, reason = "a test writes its values in place")]
     fn from(mut self, label: &str, kind: Kind, name: &str, path: &str, value: Value) -> Self {
         let place = self.writes.iter().position(|write| write.label == label).unwrap();
         for write in &mut self.writes[place..] {
@@ -149,6 +150,7 @@ impl Story {
     }
 
     /// Sets a field of an object as it was at the beginning, and ever after.
+    #[allow(clippy::needless_pass_by_value, reason = "a test writes its values in place")]
     fn always(mut self, kind: Kind, name: &str, path: &str, value: Value) -> Self {
         for write in self.before.iter_mut().chain(&mut self.writes) {
             if write.kind == kind && super::name(&write.object) == name {
@@ -190,9 +192,7 @@ fn a_good_history_passes() {
 #[test]
 fn the_order_in_which_watches_told_it_does_not_matter() {
     let mut versions = vec![];
-    let mut revision = 100;
-    for Write { kind, deleted, object, .. } in good().writes {
-        revision += 1;
+    for (revision, Write { kind, deleted, object, .. }) in (101..).zip(good().writes) {
         versions.push(Arc::new(Version { revision, kind, name: name(&object).to_owned(), deleted, object }));
     }
     versions.sort_by_key(|version| (version.kind, version.revision));
@@ -207,6 +207,7 @@ fn the_order_in_which_watches_told_it_does_not_matter() {
 }
 
 #[test]
+#[allow(clippy::too_many_lines, reason = "one table")]
 fn each_bad_history_is_told() {
     use Kind::{Host, Node, Rollout};
     let counts = |total: i64, updated: i64| json!({"total": total, "pending": 0, "inFlight": 0, "updated": updated, "failed": 0});
