@@ -37,6 +37,8 @@ pub(crate) struct Link<'a> {
 enum Next {
     /// Go on.
     GoOn,
+    /// Another catalog came: go on.
+    Came,
     /// Nothing is there yet: go on asking for it.
     NotYet(Trouble),
     /// It went wrong in this way; try again when that may have passed.
@@ -80,6 +82,10 @@ impl Inquiry<'_> {
                 Next::GoOn => {
                     trouble.borrow_mut().over();
                     pace.keep(asked).await;
+                }
+                Next::Came => {
+                    trouble.borrow_mut().over();
+                    pace.came(asked).await;
                 }
                 Next::NotYet(found) => {
                     trouble.borrow_mut().note(found);
@@ -140,7 +146,7 @@ impl Inquiry<'_> {
                 Ok(catalog) => {
                     self.etag = Some(answer.etag.unwrap_or_else(|| catalog.etag()));
                     self.catalogs.send_replace(Some(Rc::new(catalog)));
-                    Next::GoOn
+                    Next::Came
                 }
                 Err(error) => Next::Pause(Trouble::NoCatalog { line: error.line(), column: error.column() }),
             },
@@ -173,7 +179,7 @@ impl Delivery<'_> {
                 continue;
             };
             match self.deliver(&report).await {
-                Next::GoOn => {
+                Next::GoOn | Next::Came => {
                     trouble.borrow_mut().over();
                     pace.reset();
                     self.next_report().await;

@@ -17,11 +17,13 @@ const HASTY: Duration = Duration::from_secs(1);
 /// The pauses after failures.
 pub(super) struct Pace {
     pauses: ExponentialBackoff,
+    /// The catalog before came at once.
+    came_at_once: bool,
 }
 
 impl Pace {
     pub(super) fn new() -> Self {
-        Self { pauses: pauses() }
+        Self { pauses: pauses(), came_at_once: false }
     }
 
     /// After a success, the next failure is the first again.
@@ -41,6 +43,19 @@ impl Pace {
         } else {
             self.reset();
         }
+    }
+
+    /// Goes on after another catalog came. That is good news however soon it comes: one after the other is what a machine gets
+    /// that several Rollouts move. Only a master that never stops is slowed down.
+    pub(super) async fn came(&mut self, asked: Instant) {
+        sleep(self.pause_after_news(asked.elapsed() < HASTY)).await;
+    }
+
+    fn pause_after_news(&mut self, at_once: bool) -> Duration {
+        let again = at_once && self.came_at_once;
+        self.came_at_once = at_once;
+        self.reset();
+        if again { FIRST_PAUSE } else { Duration::ZERO }
     }
 
     fn pause(&mut self, retry_after: Option<Duration>) -> Duration {
@@ -65,6 +80,15 @@ fn pauses() -> ExponentialBackoff {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn catalogs_that_come_one_after_the_other_are_no_trouble() {
+        let mut pace = Pace::new();
+        let pauses: Vec<Duration> = (0..20).map(|_| pace.pause_after_news(true)).collect();
+        assert!(pauses[0].is_zero() && pauses[1..].iter().all(|pause| *pause == FIRST_PAUSE), "{pauses:?}");
+        assert!(pace.pause(None) <= 2 * FIRST_PAUSE, "and the next failure is the first");
+        assert!(pace.pause_after_news(false).is_zero());
+    }
 
     #[test]
     fn pauses_grow_to_half_a_minute_and_no_further() {

@@ -12,7 +12,7 @@ use std::{
 };
 
 use drover_core::host::{standing_assignment, summarise};
-use drover_crds::{GROUP, Host, HostStatus, NodeConfig, VERSION, keys};
+use drover_crds::{GROUP, Host, HostStatus, NodeConfig, VERSION, condition, keys};
 use futures::{FutureExt as _, Stream, StreamExt as _, stream};
 use k8s_openapi::{
     api::core::v1::Node,
@@ -190,9 +190,12 @@ async fn reconcile(node: Arc<Node>, shared: Arc<Shared>) -> Result<Action, Error
 /// A Host's status with what is said of it.
 pub(crate) fn with_summary(status: HostStatus, summary: HostStatus) -> HostStatus {
     let HostStatus { observed_generation, phase, message, display, conditions, .. } = summary;
+    // What is said no more goes as well: `Stalled` is there only while it is so.
+    let ours = [condition::READY, condition::RECONCILING, condition::STALLED];
     let mut all = status.conditions;
-    all.retain(|condition| conditions.iter().all(|other| other.type_ != condition.type_));
+    all.retain(|condition| !ours.contains(&condition.type_.as_str()));
     all.extend(conditions);
+    all.sort_by(|a, b| a.type_.cmp(&b.type_));
     HostStatus { observed_generation, phase, message, display, conditions: all, ..status }
 }
 
@@ -276,5 +279,9 @@ fn says(status: Option<&HostStatus>, summary: &HostStatus) -> bool {
             && status.display == summary.display
             && status.observed_generation == summary.observed_generation
             && summary.conditions.iter().all(|condition| status.conditions.contains(condition))
+            && [condition::RECONCILING, condition::STALLED].iter().all(|type_| {
+                condition::find(&status.conditions, type_).is_some()
+                    == condition::find(&summary.conditions, type_).is_some()
+            })
     })
 }
