@@ -204,7 +204,7 @@ fn as_list<S: serde::Serializer>(
     serializer.collect_seq(references)
 }
 
-fn hexadecimal(bytes: &[u8]) -> String {
+pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
     use fmt::Write as _;
     bytes.iter().fold(String::new(), |mut text, byte| {
         // Writing to a String does not fail.

@@ -125,6 +125,7 @@ impl Costs {
     }
 
     /// The answer that was worked out before, if the Host is the same since.
+    #[allow(clippy::option_option, reason = "that it can not be told is an answer too, and remembered")]
     fn remembered(
         &self,
         rollout: &str,

@@ -39,7 +39,7 @@ type Entered<'a> = (&'a str, &'a InFlightHost);
 pub(super) struct Budgets<'a>(Vec<Budget<'a>>);
 
 struct Budget<'a> {
-    budget: &'a DisruptionBudget,
+    object: &'a DisruptionBudget,
     /// The machines that it is for, by name.
     hosts: BTreeSet<&'a str>,
     /// Of these: those that a Rollout has claimed.
@@ -94,7 +94,7 @@ pub(super) fn may_claim(snapshot: &Snapshot, entry: &InFlightHost, now: Timestam
 }
 
 /// What entries are ordered by: the same for whoever looks.
-fn age<'a>((rollout, entry): Entered<'a>) -> (Timestamp, &'a str, &'a str) {
+fn age((rollout, entry): Entered<'_>) -> (Timestamp, &str, &str) {
     (entry.since.0, rollout, entry.host.as_str())
 }
 
@@ -121,7 +121,7 @@ impl<'a> Budget<'a> {
         });
         let shut = (!spec.windows.is_empty()).then(|| Calendar::of(&spec.windows, now));
         Self {
-            budget,
+            object: budget,
             entered: entered.copied().collect(),
             claimed: names(&|host| claim(host).is_some()),
             out: names(&|host| claim(host).is_none() && node(host).is_none_or(|node| !node.ready || node.cordoned)),
@@ -143,19 +143,19 @@ impl<'a> Budget<'a> {
     }
 
     fn refusal(&self, host: &str, goes_back: bool, counts: impl Fn(Entered<'a>) -> bool) -> Option<String> {
-        let name = name(&self.budget.metadata);
+        let name = name(&self.object.metadata);
         if let Some(shut) = self.shut.as_ref().filter(|_| !goes_back) {
             return Some(format!("DisruptionBudget {name}: {shut}"));
         }
         let total = self.hosts.len();
         let (held, out) = self.used(&counts);
-        if let Some((may, out)) = over(&out, host, self.budget.spec.resolved_max_unavailable(total)) {
+        if let Some((may, out)) = over(&out, host, self.object.spec.resolved_max_unavailable(total)) {
             let (out_of, rest) = (out.len(), listed(&out));
             return Some(format!(
                 "DisruptionBudget {name}: {out_of} of its machines out of service and {may} may be: {rest}"
             ));
         }
-        let (may, held) = over(&held, host, self.budget.spec.resolved_max_parallel(total))?;
+        let (may, held) = over(&held, host, self.object.spec.resolved_max_parallel(total))?;
         let (count, rest) = (held.len(), listed(&held));
         Some(format!("DisruptionBudget {name}: {count} of its machines held and {may} may be: {rest}"))
     }

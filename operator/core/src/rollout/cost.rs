@@ -165,7 +165,7 @@ mod tests {
         ]))
     }
 
-    fn spec(spec: Value) -> RolloutSpec {
+    fn spec(spec: &Value) -> RolloutSpec {
         let mut all = json!({"nodeConfigRef": {"name": "base"}});
         all.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
         serde_json::from_value(all).unwrap()
@@ -183,7 +183,7 @@ mod tests {
             _ => variants.iter().find(|(name, _)| revision == format!("base-{name}")).map(|(_, content)| content),
         };
         let here = [assignment("base", "base-1"), assignment("other", "other-1")];
-        let cost = |host: &Host, revision: &str| answer(host, &assignment("base", revision), &spec(json!({})), kept);
+        let cost = |host: &Host, revision: &str| answer(host, &assignment("base", revision), &spec(&json!({})), kept);
         let settled = host(&here);
         for (revision, wanted) in [
             ("base-1", Some(ChangeCost::NoOp)),
@@ -216,7 +216,7 @@ mod tests {
         let mut waiting = host(&[assignment("base", "base-1")]);
         waiting.status.as_mut().unwrap().active.as_mut().unwrap().reboot_required = vec!["a new kernel".into()];
         for (policy, wanted) in [("IfRequired", ChangeCost::Reboot), ("Never", ChangeCost::None)] {
-            let spec = spec(json!({"disruption": {"reboot": policy}}));
+            let spec = spec(&json!({"disruption": {"reboot": policy}}));
             assert_eq!(answer(&waiting, &assignment("base", "base-2"), &spec, kept), Some(wanted));
         }
     }

@@ -5,7 +5,10 @@ use drover_crds::{Gate, Hook, Rollout, keys};
 use sha2::{Digest as _, Sha256};
 
 use super::{request::Request, snapshot::Snapshot};
-use crate::metadata::{name, uid};
+use crate::{
+    metadata::{name, uid},
+    revision::hexadecimal,
+};
 
 /// A Job that was made for a Rollout, as far as a Rollout is concerned.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -180,7 +183,7 @@ pub fn label_value(name: &str) -> String {
 
 /// The first 40 bits of a SHA-256, in hexadecimal.
 pub(super) fn short_hash(text: &str) -> String {
-    Sha256::digest(text.as_bytes()).iter().take(5).map(|byte| format!("{byte:02x}")).collect()
+    hexadecimal(&Sha256::digest(text.as_bytes())[..5])
 }
 
 /// Removes a Job that nobody waits for: of an earlier run, or one that succeeded of a machine that is done.

@@ -151,9 +151,10 @@ fn fill_in(step: &LoadBalancerStep, host: &str, address: Option<&str>) -> Result
     let mut environment = Environment::new();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     environment.set_fuel(Some(10_000));
-    let host = match address {
-        Some(address) => context! { name => host, address => address },
-        None => context! { name => host },
+    let host = if let Some(address) = address {
+        context! { name => host, address => address }
+    } else {
+        context! { name => host }
     };
     let fill = |text: &str, field: &str| {
         let filled = environment.render_str(text, context! { host => host.clone() });

@@ -168,6 +168,7 @@ impl fmt::Display for PodKey {
 
 /// A pod on a Node that is being drained.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools, reason = "a view: each is so or not, whatever the others are")]
 pub struct PodView {
     /// Which pod.
     pub key: PodKey,

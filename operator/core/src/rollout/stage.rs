@@ -131,9 +131,8 @@ fn pass(snapshot: &Snapshot, goal: &Goal, members: &[Member<'_>], stage: &Stage,
             Some((waiting, left)) => Onward::Stay(Next::Wait(waiting, left)),
             None => check(Checkpoint::AfterBatch(batch), Onward::Batch(batch + 1)),
         },
-        StageStep::AfterRun if first_open().is_some() => Onward::Batch(at_hand),
+        StageStep::AfterRun | StageStep::Done if first_open().is_some() => Onward::Batch(at_hand),
         StageStep::AfterRun => check(Checkpoint::AfterRun, Onward::Step(StageStep::Done)),
-        StageStep::Done if first_open().is_some() => Onward::Batch(at_hand),
         StageStep::Done => Onward::Stay(Next::Done),
     }
 }

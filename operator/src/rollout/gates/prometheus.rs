@@ -1,5 +1,7 @@
 //! The gate on the value of a query, by Prometheus' HTTP API: <https://prometheus.io/docs/prometheus/latest/querying/api/>.
 
+use std::fmt::Write as _;
+
 use drover_crds::{PrometheusGate, with_host};
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
@@ -109,7 +111,10 @@ fn form_urlencoded(text: &str) -> String {
         match byte {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'*' | b'-' | b'.' | b'_' => encoded.push(char::from(byte)),
             b' ' => encoded.push('+'),
-            _ => encoded.push_str(&format!("%{byte:02X}")),
+            _ => {
+                // Writing to a String does not fail.
+                let _ = write!(encoded, "%{byte:02X}");
+            }
         }
     }
     encoded

@@ -434,6 +434,7 @@ fn the_cost_is_asked_for_machines_that_wait_and_for_those_admitted_with_what_the
 }
 
 /// A machine behind load balancers outside the cluster.
+#[allow(clippy::needless_pass_by_value, reason = "a test writes its spec in place")]
 fn balanced(load_balancer: Value) -> World {
     let mut world = World::new(1, json!({"disruption": {"loadBalancer": load_balancer}}));
     world.pod("web-1", "node-1", None, true);

@@ -54,9 +54,8 @@ struct Schedule {
 fn spec(random: &mut Rng) -> Value {
     let mut spec = drained();
     let strategy = &mut spec["strategy"];
-    let limit = |random: &mut Rng| match random.bool() {
-        true => json!(random.u32(1..4)),
-        false => json!(format!("{}%", random.u32(1..5) * 25)),
+    let limit = |random: &mut Rng| {
+        if random.bool() { json!(random.u32(1..4)) } else { json!(format!("{}%", random.u32(1..5) * 25)) }
     };
     strategy["maxParallel"] = limit(random);
     strategy["maxUnavailable"] = limit(random);

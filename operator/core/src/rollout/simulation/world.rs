@@ -283,6 +283,7 @@ impl World {
     }
 
     /// Carries out a request as the API server would. False: refused with a conflict.
+    #[allow(clippy::too_many_lines, reason = "one arm for each request")]
     pub(super) fn carry_out(&mut self, index: usize, request: Request, seen: &mut Snapshot) -> bool {
         let same = |a: &ObjectMeta, b: &ObjectMeta| a.resource_version == b.resource_version && a.uid == b.uid;
         match request {
