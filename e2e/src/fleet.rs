@@ -1,6 +1,6 @@
 //! The cluster with its machines and Drover on it.
 
-use drover_crds::{Host, NodeConfig, Rollout, RolloutPhase, RolloutStatus, condition};
+use drover_crds::{Host, NodeConfig, Rollout, RolloutPhase, RolloutStatus, condition, keys::RELEASED_BY_ANNOTATION};
 use futures::future::join_all;
 use k8s_openapi::{
     api::{
@@ -283,6 +283,8 @@ pub fn is_free(host: &Host) -> bool {
 
 /// Whether a Rollout, or anybody, has left something on a Node.
 pub(crate) fn is_touched(node: &Node) -> bool {
-    let marked = node.annotations().keys().any(|key| key.starts_with("drover.dev/"));
+    // Who gave it back last is no mark of a hold.
+    let is_mark = |key: &String| key.starts_with("drover.dev/") && key != RELEASED_BY_ANNOTATION;
+    let marked = node.annotations().keys().any(is_mark);
     is_cordoned(node) || is_excluded(node) || marked
 }

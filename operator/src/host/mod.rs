@@ -20,7 +20,7 @@ use k8s_openapi::{
 };
 use kube::{
     Api, ResourceExt as _,
-    api::{DeleteParams, Preconditions},
+    api::{DeleteParams, ListParams, Preconditions},
     runtime::{
         Controller, WatchStreamExt as _,
         controller::{self, Action},
@@ -42,6 +42,8 @@ const MANAGER: &str = "drover-host";
 /// Why a Node's Host is not as it should be.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
+    #[error("cannot list NodeConfigs")]
+    ListNodeConfigs(#[source] kube::Error),
     #[error("cannot write Host {0}")]
     Write(String, #[source] kube::Error),
     #[error("cannot write the status of Host {0}")]
@@ -170,6 +172,9 @@ async fn reconcile(node: Arc<Node>, shared: Arc<Shared>) -> Result<Action, Error
             Arc::new(host)
         }
     };
+    if configs.wait_until_ready().await.is_err() {
+        return Ok(Action::await_change());
+    }
     let host = assign(&api, host, context, configs).await?;
     let summary = summarise(&host, is_ready(&node), now());
     if !says(host.status.as_ref(), &summary) && !is_said_with_the_next_step(&host, &summary) {
@@ -207,8 +212,14 @@ async fn assign(
     context: &Context,
     configs: &Store<NodeConfig>,
 ) -> Result<Arc<Host>, Error> {
-    let configs: Vec<NodeConfig> = configs.state().iter().map(|config| (**config).clone()).collect();
-    let Some(assigned) = standing_assignment(&host, &configs) else {
+    let known: Vec<NodeConfig> = configs.state().iter().map(|config| (**config).clone()).collect();
+    if standing_assignment(&host, &known).is_none() {
+        return Ok(host);
+    }
+    // What is known can be behind, or not all there yet: a NodeConfig that seems to be gone would be taken from all machines.
+    let read: Api<NodeConfig> = Api::namespaced(context.client.clone(), &context.namespace);
+    let read = read.list(&ListParams::default()).await.map_err(Error::ListNodeConfigs)?;
+    let Some(assigned) = standing_assignment(&host, &read.items) else {
         return Ok(host);
     };
     let mut status = host.status.clone().unwrap_or_default();

@@ -27,8 +27,26 @@ fn shared(context: Context, known: Option<serde_json::Value>) -> Arc<Shared> {
     if let Some(host) = known {
         context.fleet.observe_host(serde_json::from_value(host).unwrap());
     }
-    let (configs, _) = reflector::store();
+    let (configs, mut writer) = reflector::store();
+    writer.apply_watcher_event(&Event::Init);
+    writer.apply_watcher_event(&Event::InitDone);
     Arc::new(Shared { context, configs })
+}
+
+#[tokio::test]
+async fn a_node_config_that_is_not_known_yet_is_not_taken_from_a_machine() {
+    let mut assigned = host("n1");
+    assigned["status"] = json!({"assigned": [{"nodeConfig": "base", "revision": "base-1"}], "assignedGeneration": 3});
+    let config = json!({"metadata": {"name": "base"}, "spec": {"resources": []}});
+    for (there, expected) in [(vec![config], 3), (vec![], 4)] {
+        let (context, mut server) = testing::context(true);
+        let list = ("/apis/drover.dev/v1alpha1/namespaces/drover-system/nodeconfigs", testing::list(&there));
+        let shared = shared(context, Some(assigned.clone()));
+        // The answer to a patch is no whole Host here, so what comes of it is not looked at.
+        let (_, writes) = server.serve(&[list], reconcile(node("n1"), shared)).await;
+        let generations = writes.iter().filter_map(|write| write.body["status"]["assignedGeneration"].as_i64());
+        assert_eq!(generations.max().unwrap_or(3), expected, "{writes:?}");
+    }
 }
 
 #[tokio::test]
