@@ -141,7 +141,7 @@ async fn tables_are_worth_looking_at(fleet: &Fleet) {
         text.lines().map(|line| line.split_whitespace().map(str::to_owned).collect()).collect::<Vec<Vec<String>>>()
     };
     let rollouts = table("rollouts.drover.dev").await;
-    assert_eq!(rollouts[0], ["NAME", "PHASE", "BATCH", "UPDATED", "TOTAL", "FAILED", "BLOCKED", "AGE"]);
+    assert_eq!(rollouts[0], ["NAME", "PHASE", "BATCH", "UPDATED", "TOTAL", "FAILED", "BLOCKED", "ETA", "AGE"]);
     assert_eq!(rollouts[1][..6], ["base", "Complete", "3/3", "3", "3", "0"]);
     let configs = table("nodeconfigs.drover.dev").await;
     assert_eq!(configs[0], ["NAME", "READY", "HOSTS", "UPDATED", "FAILED", "DRIFTED", "REVISION", "AGE"]);
