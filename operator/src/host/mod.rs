@@ -172,9 +172,6 @@ async fn reconcile(node: Arc<Node>, shared: Arc<Shared>) -> Result<Action, Error
             Arc::new(host)
         }
     };
-    if configs.wait_until_ready().await.is_err() {
-        return Ok(Action::await_change());
-    }
     let host = assign(&api, host, context, configs).await?;
     let summary = summarise(&host, is_ready(&node), now());
     if !says(host.status.as_ref(), &summary) && !is_said_with_the_next_step(&host, &summary) {

@@ -223,7 +223,7 @@ fn each_bad_history_is_told() {
         (good().from("cordons", Host, "a", "status/claim/token", json!("rival.1")), "from one hold to another"),
         // 2: nothing before its intent.
         (good().without("entered"), "whose ledger does not have it"),
-        (good().without("claimed"), "was claimed at step \"LeaveLoadBalancer\""),
+        (good().at("claimed", "status/claim/step", json!("Drain")), "was claimed at step \"Drain\""),
         (good().at("claimed", "status/restore", Value::Null), "what it was like was recorded as null"),
         (good().at("claimed", "status/restore/cordoned", json!(true)), "what it was like"),
         (good().without("leaves"), "was excluded by"),
@@ -254,7 +254,6 @@ fn each_bad_history_is_told() {
         // 3: as it was before.
         (good().without("uncordoned").without("included"), "its node is not as it was"),
         (good().without("included"), "its node is not as it was: cordoned false"),
-        (good().without("restores"), "was given back at step \"Verify\""),
         (good().after("drains", node("", "a", true, false)), "no longer cordoned while its claim is at"),
         (good().always(Node, "a", "metadata/annotations", json!({})), "nobody says so"),
         // 4: paused, or deleted.
