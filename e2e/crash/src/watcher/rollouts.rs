@@ -58,7 +58,12 @@ impl Replay {
         if number(&new["number"]) != number(&old["number"]) + 1 {
             self.wrong(format!("run {} follows run {}", new["number"], old["number"]));
         }
-        if !ledger(before).is_empty() {
+        // What is finished may leave the ledger with the same write; what is held may not.
+        let held = self.of(Kind::Host).any(|host| {
+            let claim = &host["status"]["claim"];
+            claim["rolloutUid"] == *uid(after) && claim["run"] == old["number"]
+        });
+        if held || !ledger(after).is_empty() {
             self.wrong(format!("run {} began while machines of the one before are under way", new["number"]));
         }
     }
