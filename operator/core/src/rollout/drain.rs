@@ -17,6 +17,9 @@ use super::{
 use crate::selector;
 
 /// The most pods that a message names.
+/// How long pods that were deleted get at least, in seconds.
+const FORCED_SECONDS: i32 = 60;
+
 const MOST_NAMES: usize = 3;
 
 /// A pod that a drain has to do with.
@@ -155,8 +158,10 @@ impl Subject<'_> {
 
     /// Deletes the pods that are left.
     fn force(&self, leaving: &[Leaving<'_>], timeout: i32) -> Next {
-        if self.is_over(timeout.saturating_mul(2)) {
-            return self.fail(format!("not drained {timeout} s after its pods were deleted: {}", waits_for(leaving)));
+        // Pods have their grace periods, which may well be longer than a short timeout.
+        let wait = timeout.max(FORCED_SECONDS);
+        if self.is_over(timeout.saturating_add(wait)) {
+            return self.fail(format!("not drained {wait} s after its pods were deleted: {}", waits_for(leaving)));
         }
         match leaving.iter().find(|one| !one.pod.terminating) {
             Some(one) => Next::Request(Request::DeletePod(one.pod.key.clone())),
