@@ -25,14 +25,30 @@ where
     api.patch(name, &PatchParams::apply(manager).force(), &Patch::Apply(object)).await
 }
 
-/// Applies an object's status under a field manager of ours.
-pub(crate) async fn apply_status<K, P>(api: &Api<K>, name: &str, manager: &str, object: &P) -> kube::Result<K>
+/// Applies an object's status under a field manager of ours, if the object is still the version that was read: an operator
+/// that lost its leadership must not put an older status back. False: it is another version by now, or gone; look again.
+pub(crate) async fn apply_status<K, S>(api: &Api<K>, read: &K, manager: &str, status: &S) -> kube::Result<bool>
 where
-    K: Clone + DeserializeOwned + Debug,
-    P: Serialize + Debug,
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug,
+    S: Serialize,
 {
-    api.patch_status(name, &PatchParams::apply(manager).force(), &Patch::Apply(object)).await
+    let meta = read.meta();
+    let object = json!({
+        "apiVersion": K::api_version(&()),
+        "kind": K::kind(&()),
+        "metadata": {"name": meta.name, "uid": meta.uid, "resourceVersion": meta.resource_version},
+        "status": to_value(status)?,
+    });
+    let params = PatchParams::apply(manager).force();
+    match api.patch_status(meta.name.as_deref().unwrap_or_default(), &params, &Patch::Apply(&object)).await {
+        Ok(_) => Ok(true),
+        Err(kube::Error::Api(status)) if status.is_conflict() || status.is_not_found() => Ok(false),
+        Err(error) => Err(error),
+    }
 }
+
+/// When a status is looked at again that was another version by the time it was written.
+pub(crate) const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 /// Changes an object's status, where it differs from what was read, if the object is still the version that was read. What was
 /// left out of both stays as it is.

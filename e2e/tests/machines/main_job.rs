@@ -54,6 +54,7 @@ async fn a_revision_travels_over_the_machines_and_the_application_does_not_notic
         .await;
         let hosts = Record::start(fleet.api::<Host>(), "", |hosts| hosts.values().map(stand).collect::<Vec<_>>()).await;
 
+        let turns = fleet.turns().await;
         apply_samples(fleet).await;
         let status = fleet.rollout_until("base", "Complete", |s| s.phase == Some(RolloutPhase::Complete)).await;
 
@@ -61,7 +62,8 @@ async fn a_revision_travels_over_the_machines_and_the_application_does_not_notic
         assert_eq!((counts.updated, counts.total, counts.failed, counts.unavailable), (3, 3, 0, 0));
         let batches: Vec<_> = status.batches.iter().map(|batch| (batch.name.as_str(), batch.updated)).collect();
         assert_eq!(batches, [("canary", 1), ("rest", 1), ("rest-2", 1)]);
-        one_canary_first(&hosts.until("all are updated", |hosts| *hosts == [Stand::Updated; 3]).await);
+        let stands = hosts.until("all are updated", |hosts| *hosts == [Stand::Updated; 3]).await;
+        one_canary_first(&stands, &turns);
         let back = |nodes: &BTreeMap<String, NodeState>| nodes.values().all(|node| *node == NodeState::default());
         one_node_at_a_time(&nodes.until("all Nodes are back", back).await);
         one_node_at_a_time(&fleet.audit.nodes());
@@ -83,7 +85,8 @@ async fn a_revision_travels_over_the_machines_and_the_application_does_not_notic
     .await;
 }
 
-fn one_canary_first(moments: &[Vec<Stand>]) {
+/// One machine after the other, as their turns were when it began.
+fn one_canary_first(moments: &[Vec<Stand>], turns: &[String; 3]) {
     use Stand::{UnderWay, Updated, Waits};
     let expected = [
         [Waits, Waits, Waits],
@@ -94,7 +97,9 @@ fn one_canary_first(moments: &[Vec<Stand>]) {
         [Updated, Updated, UnderWay],
         [Updated, Updated, Updated],
     ];
-    assert_eq!(moments, expected);
+    let by_turn =
+        |moment: &Vec<Stand>| turns.each_ref().map(|turn| moment[NODES.iter().position(|node| node == turn).unwrap()]);
+    assert_eq!(moments.iter().map(by_turn).collect::<Vec<_>>(), expected);
 }
 
 /// At no moment was more than one Node out of service, and each was once.

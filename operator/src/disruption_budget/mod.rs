@@ -7,7 +7,7 @@ mod tests;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use drover_core::rollout::{Ledger, NodeView, summarise_budget};
-use drover_crds::{DisruptionBudget, GROUP, Host, Rollout, VERSION};
+use drover_crds::{DisruptionBudget, Host, Rollout};
 use futures::FutureExt as _;
 use kube::{
     Api, ResourceExt as _,
@@ -18,7 +18,6 @@ use kube::{
         reflector::ObjectRef,
     },
 };
-use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -81,12 +80,11 @@ async fn reconcile(budget: Arc<DisruptionBudget>, context: Arc<Context>) -> Resu
     let status = summarise_budget(&budget, hosts.iter().map(AsRef::as_ref), &ledgers, &node, now());
     if budget.status.as_ref() != Some(&status) {
         let name = budget.name_any();
-        let body = json!({
-            "apiVersion": format!("{GROUP}/{VERSION}"), "kind": "DisruptionBudget", "metadata": {"name": name},
-            "status": status,
-        });
         let api: Api<DisruptionBudget> = Api::namespaced(client(), namespace);
-        objects::apply_status(&api, &name, MANAGER, &body).await.map_err(|error| Error::WriteStatus(name, error))?;
+        let written = objects::apply_status(&api, &*budget, MANAGER, &status).await;
+        if !written.map_err(|error| Error::WriteStatus(name, error))? {
+            return Ok(Action::requeue(objects::LOOK_AGAIN));
+        }
     }
     context.backoff.reset(&key(&budget));
     Ok(Action::requeue(AGAIN))

@@ -1,4 +1,5 @@
 use serde_json::Value;
+use serde_json::json;
 
 use super::*;
 use crate::testing::{self, Asked};

@@ -6,7 +6,7 @@ mod desired;
 use std::{collections::BTreeMap, sync::Arc};
 
 use drover_crds::{
-    GROUP, MasterPool, MasterPoolStatus, VERSION,
+    MasterPool, MasterPoolStatus,
     condition::{self, Summary},
 };
 use futures::FutureExt as _;
@@ -26,7 +26,6 @@ use kube::{
         controller::{self, Action},
     },
 };
-use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use self::desired::Pool;
@@ -104,11 +103,11 @@ async fn reconcile(pool: Arc<MasterPool>, context: Arc<Context>) -> Result<Actio
     let status = status(&pool, &Applied { deployment, service });
     if pool.status.as_ref() != Some(&status) {
         let name = pool.name_any();
-        let body = json!({
-            "apiVersion": format!("{GROUP}/{VERSION}"), "kind": "MasterPool", "metadata": {"name": name}, "status": status,
-        });
         let api: Api<MasterPool> = Api::namespaced(client.clone(), namespace);
-        objects::apply_status(&api, &name, MANAGER, &body).await.map_err(|error| Error::WriteStatus(name, error))?;
+        let written = objects::apply_status(&api, &*pool, MANAGER, &status).await;
+        if !written.map_err(|error| Error::WriteStatus(name, error))? {
+            return Ok(Action::requeue(objects::LOOK_AGAIN));
+        }
     }
     context.backoff.reset(&format!("master-pool/{}", pool.name_any()));
     Ok(Action::requeue(RESYNC))

@@ -17,7 +17,7 @@ use drover_core::{
     sources,
     trial::{self, Refusal, Trial},
 };
-use drover_crds::{ClaimConflict, GROUP, NodeConfig, Rollout, VERSION};
+use drover_crds::{ClaimConflict, NodeConfig, Rollout};
 use futures::FutureExt as _;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::{
@@ -28,7 +28,6 @@ use kube::{
         reflector::{ObjectRef, Store},
     },
 };
-use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use self::{
@@ -152,11 +151,11 @@ async fn reconcile(config: Arc<NodeConfig>, shared: Arc<Shared>) -> Result<Actio
     let status = status::status(&config, &verdict, &hosts, &configs, &rollouts);
     if config.status.as_ref() != Some(&status) {
         let name = config.name_any();
-        let body = json!({
-            "apiVersion": format!("{GROUP}/{VERSION}"), "kind": "NodeConfig", "metadata": {"name": name}, "status": status,
-        });
         let api: Api<NodeConfig> = Api::namespaced(context.client.clone(), &context.namespace);
-        objects::apply_status(&api, &name, MANAGER, &body).await.map_err(|error| Error::WriteStatus(name, error))?;
+        let written = objects::apply_status(&api, &*config, MANAGER, &status).await;
+        if !written.map_err(|error| Error::WriteStatus(name, error))? {
+            return Ok(Action::requeue(objects::LOOK_AGAIN));
+        }
     }
     if let Verdict::Good(newest, _) = &verdict {
         keep::prune(context, &config, newest, &hosts, &revisions).await?;
