@@ -1,6 +1,6 @@
 //! How a Rollout starts, waits, stops, and gives back what it took.
 
-use drover_crds::{ClaimStep, Host, HostStatus, Rollout, RolloutPhase, RolloutStatus};
+use drover_crds::{ClaimStep, Host, HostStatus, Rollout, RolloutPhase, RolloutStatus, keys::RELEASED_BY_ANNOTATION};
 use drover_e2e::{
     Fleet, NODES,
     cluster::delete,
@@ -218,7 +218,8 @@ async fn an_administrators_own_cordon_stays() {
         let node = fleet.nodes().get("node-2").await.unwrap();
         assert!(is_cordoned(&node) && is_excluded(&node));
         assert_eq!(node.labels()["node.kubernetes.io/exclude-from-external-load-balancers"], "maintenance");
-        let marks: Vec<_> = node.annotations().keys().filter(|key| key.starts_with("drover.dev/")).collect();
+        let is_mark = |key: &&String| key.starts_with("drover.dev/") && *key != RELEASED_BY_ANNOTATION;
+        let marks: Vec<_> = node.annotations().keys().filter(is_mark).collect();
         assert_eq!(marks, [""; 0]);
         let moments = fleet.audit.nodes();
         let all = moments.iter().map(|nodes| nodes.values().filter(|node| node.cordoned).count()).max();

@@ -2,7 +2,7 @@
 
 use drover_crds::{DisruptionBudget, RolloutPhase};
 use drover_e2e::{
-    Fleet, NODES, hold, story,
+    Fleet, hold, story,
     wait::{SOON, until},
 };
 use serde_json::{Value, json};
@@ -42,7 +42,10 @@ async fn a_paused_rollout_shows_what_it_would_do() {
         let paused = fleet.rollout_until("base", "Paused", |status| status.phase == Some(RolloutPhase::Paused)).await;
         let preview = paused.preview.unwrap();
         let hosts: Vec<&str> = preview.first_hosts.iter().map(|host| host.host.as_str()).collect();
-        assert_eq!((preview.revision, hosts), (revision.clone(), NODES.to_vec()));
+        assert_eq!(
+            (preview.revision, hosts),
+            (revision.clone(), fleet.turns().await.each_ref().map(String::as_str).to_vec())
+        );
         let message = paused.message.unwrap();
         assert!(message.contains("; would "), "{message}");
         assert_eq!(files(fleet, "motd").await, [None, None, None]);
