@@ -111,7 +111,7 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
 }
 
 /// How often an object is looked at when nothing happens to it.
-pub(crate) const RESYNC: Duration = Duration::from_secs(300);
+pub(crate) const RESYNC: Duration = Duration::from_secs(120);
 
 #[cfg(test)]
 mod tests {
