@@ -148,11 +148,17 @@ async fn reconcile(config: Arc<NodeConfig>, shared: Arc<Shared>) -> Result<Actio
             }
         }
     };
-    let status = status::status(&config, &verdict, &hosts, &configs, &rollouts);
-    if config.status.as_ref() != Some(&status) {
+    // What was read for this, and not what is known: that can be behind, and is no version to write to then.
+    let read = configs.iter().find(|other| other.metadata.uid == config.metadata.uid).unwrap_or(&config);
+    if read.metadata.generation != config.metadata.generation {
+        // The verdict is on another content.
+        return Ok(Action::requeue(objects::LOOK_AGAIN));
+    }
+    let status = status::status(read, &verdict, &hosts, &configs, &rollouts);
+    if read.status.as_ref() != Some(&status) {
         let name = config.name_any();
         let api: Api<NodeConfig> = Api::namespaced(context.client.clone(), &context.namespace);
-        let written = objects::apply_status(&api, &*config, MANAGER, &status).await;
+        let written = objects::apply_status(&api, read, MANAGER, &status).await;
         if !written.map_err(|error| Error::WriteStatus(name, error))? {
             return Ok(Action::requeue(objects::LOOK_AGAIN));
         }
