@@ -145,6 +145,12 @@ impl RolloutSpec {
         self.strategy.as_ref().map_or(&[], |strategy| &strategy.batches)
     }
 
+    /// What is written of this batch, from 0: the last one repeats.
+    pub fn batch(&self, batch: usize) -> Option<&Batch> {
+        let written = self.batches();
+        written.get(batch).or(written.last())
+    }
+
     /// Whether each machine is taken out of service, whatever the change costs it.
     pub fn always_disrupts(&self) -> bool {
         self.disruption.as_ref().and_then(|disruption| disruption.when) == Some(DisruptWhen::Always)

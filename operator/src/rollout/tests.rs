@@ -153,16 +153,20 @@ async fn a_cordon_and_its_mark_are_one_write() {
 #[tokio::test]
 async fn an_operator_that_does_not_lead_asks_nothing_and_writes_nothing() {
     let (context, mut server) = testing::context(false);
-    let shared = Arc::new(Shared {
+    let shared = shared(context);
+    let (action, writes) = server.serve(&[], reconcile(Arc::new(rollout()), shared)).await;
+    assert_eq!(action.unwrap(), Action::await_change());
+    assert!(writes.is_empty());
+}
+
+fn shared(context: Context) -> Arc<Shared> {
+    Arc::new(Shared {
         gates: gates(&context),
         context,
         costs: cost::Costs::default(),
         load_balancers: load_balancer::LoadBalancers::default(),
         memories: Mutex::default(),
-    });
-    let (action, writes) = server.serve(&[], reconcile(Arc::new(rollout()), shared)).await;
-    assert_eq!(action.unwrap(), Action::await_change());
-    assert!(writes.is_empty());
+    })
 }
 
 fn gates(context: &Context) -> Gates {
@@ -175,13 +179,7 @@ async fn writes_for(
     context: Context,
     objects: &[(&str, serde_json::Value)],
 ) -> Vec<testing::Asked> {
-    let shared = Arc::new(Shared {
-        gates: gates(&context),
-        context,
-        costs: cost::Costs::default(),
-        load_balancers: load_balancer::LoadBalancers::default(),
-        memories: Mutex::default(),
-    });
+    let shared = shared(context);
     let (action, writes) = server.serve(objects, reconcile(Arc::new(rollout()), shared)).await;
     action.unwrap();
     writes
@@ -249,13 +247,7 @@ async fn a_further_machine_is_begun_on_what_was_read_for_it_and_not_on_what_was_
             (hosts_path.as_str(), testing::list(std::slice::from_ref(&host))),
             ("/api/v1/nodes", testing::list(&[node("7", ready)])),
         ];
-        let shared = Arc::new(Shared {
-            gates: gates(&context),
-            context,
-            costs: cost::Costs::default(),
-            load_balancers: load_balancer::LoadBalancers::default(),
-            memories: Mutex::default(),
-        });
+        let shared = shared(context);
         let reconciled = tokio::time::timeout(Duration::from_secs(3), reconcile(Arc::new(held.clone()), shared));
         let (_, writes) = server.serve(&objects, reconciled).await;
         let admitted =

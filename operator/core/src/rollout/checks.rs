@@ -11,6 +11,7 @@ use super::{
     hook::{self, Place, Progress},
     people,
     population::Goal,
+    report::number,
     request::Request,
     snapshot::Snapshot,
     stage::Waiting,
@@ -188,8 +189,4 @@ impl Here<'_> {
 
 fn wait(reason: &'static str, message: String, look_again: Duration) -> Pass {
     Pass::Wait(Waiting { reason, message, for_a_person: false }, look_again)
-}
-
-fn number(batch: usize) -> i32 {
-    i32::try_from(batch).unwrap_or(i32::MAX)
 }

@@ -121,8 +121,7 @@ impl Work {
         let done = begun.iter().map(|since| now.duration_since(*since).clamp(SignedDuration::ZERO, measured.mean));
         let done = done.map(|time| time.as_secs()).sum::<i64>() / i64::try_from(begun.len().max(1)).unwrap_or(1);
         let soak = |batch: usize| {
-            let written = spec.batches();
-            let seconds = written.get(batch).or(written.last()).and_then(|batch| batch.soak_seconds);
+            let seconds = spec.batch(batch).and_then(|batch| batch.soak_seconds);
             SignedDuration::from_secs(i64::from(seconds.unwrap_or(0)))
         };
         let mut work = Self { machines: 0, parallel, batches: vec![] };

@@ -476,6 +476,7 @@ fn first_of(words: &[String]) -> String {
     if words.len() > 3 { format!("{first} and {} more", words.len() - 3) } else { first }
 }
 
-fn number(count: usize) -> i32 {
+/// As the API counts.
+pub(super) fn number(count: usize) -> i32 {
     i32::try_from(count).unwrap_or(i32::MAX)
 }

@@ -13,6 +13,7 @@ use super::{
     checks::{self, Checkpoint, Pass},
     people,
     population::{self, Goal, Member},
+    report::number,
     request::Request,
     schedule::{self, Closed},
     snapshot::Snapshot,
@@ -140,8 +141,7 @@ fn pass(snapshot: &Snapshot, goal: &Goal, members: &[Member<'_>], stage: &Stage,
 /// What the batch waits for if somebody must approve it and nobody has.
 fn unapproved(snapshot: &Snapshot, goal: &Goal, (batch, machine): (usize, Option<&Host>)) -> Option<Waiting> {
     let rollout = &snapshot.rollout;
-    let written = rollout.spec.batches();
-    let definition = written.get(batch).or(written.last())?;
+    let definition = rollout.spec.batch(batch)?;
     let name = population::batch_name(rollout, batch, machine);
     if definition.approval != Some(Approval::Required) || people::approves(rollout, goal.run, batch, &name) {
         return None;
@@ -165,8 +165,7 @@ fn soaks(
     since: Timestamp,
     now: Timestamp,
 ) -> Option<(Waiting, Duration)> {
-    let written = snapshot.rollout.spec.batches();
-    let seconds = written.get(batch).or(written.last())?.soak_seconds?;
+    let seconds = snapshot.rollout.spec.batch(batch)?.soak_seconds?;
     let end = since.checked_add(SignedDuration::from_secs(i64::from(seconds))).ok()?;
     let left = Duration::try_from(end.duration_since(now)).ok().filter(|left| !left.is_zero())?;
     let name = population::batch_name(&snapshot.rollout, batch, machine);
@@ -174,8 +173,4 @@ fn soaks(
         Waiting { reason: "Soaking", message: format!("batch {name} soaks until {end:.0}"), for_a_person: false },
         left,
     ))
-}
-
-fn number(batch: usize) -> i32 {
-    i32::try_from(batch).unwrap_or(i32::MAX)
 }
