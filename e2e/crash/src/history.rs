@@ -16,6 +16,7 @@ use tokio::{sync::watch, task::JoinHandle, time::timeout};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Kind {
     Host,
+    Job,
     Node,
     NodeConfig,
     Pod,
@@ -23,12 +24,13 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 5] = [Self::Host, Self::Node, Self::NodeConfig, Self::Pod, Self::Rollout];
+    pub(crate) const ALL: [Self; 6] = [Self::Host, Self::Job, Self::Node, Self::NodeConfig, Self::Pod, Self::Rollout];
 
     /// As it is written in paths.
     pub(crate) fn plural(self) -> &'static str {
         match self {
             Self::Host => "hosts",
+            Self::Job => "jobs",
             Self::Node => "nodes",
             Self::NodeConfig => "nodeconfigs",
             Self::Pod => "pods",
@@ -39,6 +41,7 @@ impl Kind {
     fn resource(self) -> ApiResource {
         let (group, version, kind) = match self {
             Self::Host => ("drover.dev", "v1alpha1", "Host"),
+            Self::Job => ("batch", "v1", "Job"),
             Self::Node => ("", "v1", "Node"),
             Self::NodeConfig => ("drover.dev", "v1alpha1", "NodeConfig"),
             Self::Pod => ("", "v1", "Pod"),

@@ -53,6 +53,9 @@ pub(crate) const ALL: &[Scenario] = &[
     scenario!("rivals", 2, App::None, rivals),
     scenario!("rollback", 2, App::None, first_revision, rollback),
     scenario!("abort", 2, App::None, abort),
+    scenario!("dependency", 2, App::None, dependency),
+    scenario!("hooks", 2, App::None, tasks, hooks),
+    scenario!("one-by-one", 3, App::None, one_by_one),
 ];
 
 #[allow(clippy::unused_async, reason = "others of its kind prepare something")]
@@ -223,6 +226,53 @@ async fn abort(world: &World) -> anyhow::Result<()> {
     world.history.until("the run is stopped", PATIENCE, stopped).await?;
     world.agents.let_go();
     until_phase(world, "base", "Aborted").await
+}
+
+/// One Rollout comes after another one, which comes into being later.
+async fn dependency(world: &World) -> anyhow::Result<()> {
+    world.agents.hold(everybody(world));
+    config(world, "web", "one").await?;
+    rollout(world, "web", json!({"dependsOn": [{"name": "database"}]})).await?;
+    until_phase(world, "web", "Pending").await?;
+    config(world, "database", "one").await?;
+    rollout(world, "database", json!({})).await?;
+    until_step(world, 1, "Apply").await?;
+    world.agents.let_go();
+    until_phase(world, "database", "Complete").await?;
+    until_phase(world, "web", "Complete").await
+}
+
+async fn tasks(world: &World) -> anyhow::Result<()> {
+    world.apply_task("task").await
+}
+
+/// Jobs before and after the run and each machine.
+async fn hooks(world: &World) -> anyhow::Result<()> {
+    let hook = |name| json!([{"name": name, "jobTemplateRef": {"name": "task"}}]);
+    let hooks = json!({
+        "beforeRun": hook("migrate"), "beforeHost": hook("leave"), "afterHost": hook("join"), "afterRun": hook("smoke"),
+    });
+    config(world, "base", "one").await?;
+    rollout(world, "base", json!({"hooks": hooks})).await?;
+    until_phase(world, "base", "Complete").await
+}
+
+/// The first machine fails, which may be: the next ones go one by one until one succeeds.
+async fn one_by_one(world: &World) -> anyhow::Result<()> {
+    config(world, "base", "one").await?;
+    let revision = until_revision(world, "base", "").await?;
+    world.agents.fail(world.machine(1), &revision);
+    world.agents.hold([world.machine(2), world.machine(3)]);
+    let spec = json!({
+        "strategy": {
+            "maxParallel": 2, "maxUnavailable": 3, "failure": {"maxFailed": 1},
+            "batches": [{"name": "canary", "size": 1}, {"name": "rest", "size": "100%"}],
+        },
+    });
+    rollout(world, "base", spec).await?;
+    until_step(world, 2, "Apply").await?;
+    world.agents.let_go();
+    until_phase(world, "base", "Failed").await
 }
 
 /// How machines leave service: load balancer, and a drain that may take this long.

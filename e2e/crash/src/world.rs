@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use futures::future::try_join_all;
 use k8s_openapi::api::{
     apps::v1::{ControllerRevision, Deployment},
+    batch::v1::{CronJob, Job},
     coordination::v1::Lease,
     core::v1::{Namespace, Node},
     policy::v1::PodDisruptionBudget,
@@ -78,6 +79,8 @@ impl World {
         }
         let labelled = ListParams::default().labels("drover.dev/node-config");
         self.api::<ControllerRevision>().delete_collection(&DeleteParams::default(), &labelled).await?;
+        // With their pods: whoever owned them is gone.
+        self.api::<Job>().delete_collection(&DeleteParams::background(), &ListParams::default()).await?;
         self.free_lease().await?;
         self.undeploy(app).await?;
         let wanted: Vec<String> = (1..=machines).map(|number| self.machine(number)).collect();
@@ -91,7 +94,8 @@ impl World {
         let wanted = app;
         self.history
             .until("the world is empty", PATIENCE, |log| {
-                let empty = ours.iter().all(|kind| log.all(*kind).next().is_none());
+                let gone = |kind: &Kind| log.all(*kind).next().is_none();
+                let empty = ours.iter().chain(&[Kind::Job]).all(gone);
                 (empty && self.machines_serve(log, machines) && runs(log, wanted)).then_some(())
             })
             .await
@@ -123,6 +127,21 @@ impl World {
         let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
         let api = kind.api(self.client.clone(), &self.namespace);
         api.patch(&name, &applying(), &Patch::Apply(object)).await.with_context(|| format!("cannot apply {name}"))?;
+        Ok(())
+    }
+
+    /// A CronJob to make Jobs of, which by itself makes none.
+    pub(crate) async fn apply_task(&self, name: &str) -> anyhow::Result<()> {
+        let pod = json!({
+            "restartPolicy": "Never",
+            "automountServiceAccountToken": false,
+            "containers": [{"name": "task", "image": "example.invalid/task"}],
+        });
+        let task = json!({
+            "apiVersion": "batch/v1", "kind": "CronJob", "metadata": {"name": name},
+            "spec": {"schedule": "0 0 1 1 *", "suspend": true, "jobTemplate": {"spec": {"template": {"spec": pod}}}},
+        });
+        self.api::<CronJob>().patch(name, &applying(), &Patch::Apply(task)).await?;
         Ok(())
     }
 

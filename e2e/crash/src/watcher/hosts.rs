@@ -5,7 +5,19 @@ use serde_json::Value;
 use super::{Replay, claim, ledger, name, number, text, uid};
 use crate::history::Kind;
 
-const STEPS: [&str; 8] = ["Claim", "LeaveLoadBalancer", "Cordon", "Drain", "Apply", "Reboot", "Verify", "Restore"];
+const STEPS: [&str; 11] = [
+    "Claim",
+    "BeforeHost",
+    "LeaveLoadBalancer",
+    "Cordon",
+    "Drain",
+    "DetachVolumes",
+    "Apply",
+    "Reboot",
+    "Verify",
+    "AfterHost",
+    "Restore",
+];
 
 impl Replay {
     /// A Host was written.
@@ -58,6 +70,11 @@ impl Replay {
         let changed = ["Apply", "Reboot", "Verify", "AfterHost"].contains(&text(&old["step"]));
         if old["step"] != "Restore" && (marked || !changed) {
             self.wrong(format!("{machine} was given back at step {}", old["step"]));
+        }
+        let records = host["status"]["runs"].as_array();
+        let record = records.into_iter().flatten().find(|record| record["rolloutUid"] == old["rolloutUid"]);
+        if record.is_some_and(|record| record["outcome"] == "Succeeded" && record["run"] == old["run"]) {
+            self.host_hooks_succeeded(before, "afterHost");
         }
         if !self.is_entered(text(&old["token"])) {
             self.wrong(format!("{machine} was given back, and the ledger had lost it"));
@@ -120,6 +137,7 @@ impl Replay {
         if claim["step"] != "Apply" {
             self.wrong(format!("{machine}: what is assigned changed at step {}", claim["step"]));
         }
+        self.host_hooks_succeeded(after, "beforeHost");
         if added.iter().any(|assignment| *assignment != claim["target"]) {
             self.wrong(format!("{machine} got something else than its claim says"));
         }

@@ -42,6 +42,9 @@ impl Replay {
         if ledger(after).len() > parallel {
             self.wrong(format!("{machine} makes {} under way, and maxParallel is {parallel}", ledger(after).len()));
         }
+        if ledger(after).len() > 1 && self.failed_last(after) {
+            self.wrong(format!("{machine} is not alone under way, and nothing succeeded since the last failure"));
+        }
         let out = self.out_of_service(after);
         if out.len() > unavailable {
             self.wrong(format!(
@@ -55,6 +58,18 @@ impl Replay {
         }
         self.in_its_batch(after, entry, total);
         self.broken_first(before, after, &host);
+    }
+
+    /// Whether the machine of this run that ended last failed.
+    fn failed_last(&self, rollout: &Value) -> bool {
+        let run = &rollout["status"]["run"]["number"];
+        let records = self.of(Kind::Host).flat_map(|host| host["status"]["runs"].as_array().into_iter().flatten());
+        let of_run = records.filter(|record| record["rolloutUid"] == *uid(rollout) && record["run"] == *run);
+        let ended: Vec<_> = of_run.map(|record| (text(&record["finishedAt"]), text(&record["outcome"]))).collect();
+        let last = |wanted: &[&str]| {
+            ended.iter().filter(|(_, outcome)| wanted.contains(outcome)).map(|(finished, _)| finished).max()
+        };
+        last(&["Failed"]) > last(&["Succeeded", "RolledBack"])
     }
 
     /// The machines that this Rollout has under way, and those that are out of service for another reason.
@@ -78,6 +93,9 @@ impl Replay {
         let size =
             size.filter(|batch| !batch["size"].is_null()).map_or(usize::MAX, |batch| limit(&batch["size"], total));
         let run = (uid(rollout).to_owned(), number(&rollout["status"]["run"]["number"]));
+        if !self.batches.contains_key(&run) {
+            self.run_begins(rollout);
+        }
         let begun = self.batches.entry(run).or_default();
         let earlier = begun.insert(text(&entry["uid"]).to_owned(), batch);
         let members = begun.values().filter(|other| **other == batch).count();

@@ -6,6 +6,7 @@
 mod hosts;
 mod limits;
 mod nodes;
+mod order;
 mod rollouts;
 #[cfg(test)]
 mod tests;
@@ -48,6 +49,8 @@ struct Replay {
     batches: BTreeMap<(String, i64), BTreeMap<String, i64>>,
     /// The pods that were on a Node when it was cordoned, by UID.
     to_drain: BTreeMap<String, BTreeSet<String>>,
+    /// The Jobs that were made for Rollouts, as they were last, by UID.
+    jobs: BTreeMap<String, Value>,
     /// The revisions that some Rollout completed.
     completed: BTreeSet<String>,
     violations: Vec<String>,
@@ -66,7 +69,8 @@ impl Replay {
             Kind::Node if !version.deleted => self.node(before, &version.object),
             Kind::Pod if !version.deleted => self.pod(before, &version.object),
             Kind::NodeConfig => self.node_config(&version.object),
-            Kind::Host | Kind::Node | Kind::Pod => {}
+            Kind::Job if !version.deleted => self.job(&version.object),
+            Kind::Host | Kind::Job | Kind::Node | Kind::Pod => {}
         }
     }
 

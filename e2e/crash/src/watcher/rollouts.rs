@@ -104,6 +104,7 @@ impl Replay {
         if total == 0 || updated + number(&counts["skipped"]) != total {
             self.wrong(format!("complete at {updated}/{total}"));
         }
+        self.hooks_succeeded(after, "afterRun", &after["status"]["run"]["number"], &Value::Null);
         if !ledger(after).is_empty() {
             self.wrong("complete while machines are under way".to_owned());
         }

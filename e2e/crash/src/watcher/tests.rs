@@ -86,6 +86,24 @@ fn pod(label: &'static str, evicted: bool) -> Write {
     write(label, Kind::Pod, object)
 }
 
+fn job(label: &'static str, uid: &str) -> Write {
+    let object = json!({
+        "metadata": {
+            "name": "base-leave-1", "uid": uid,
+            "labels": {"drover.dev/rollout": "base", "drover.dev/run": "1"},
+            "annotations": {"drover.dev/hold-token": "base.r.a.1.a"},
+        },
+        "status": {"conditions": [{"type": "Complete", "status": "True"}]},
+    });
+    write(label, Kind::Job, object)
+}
+
+/// The same with a hook before the machine.
+fn hooked() -> Story {
+    let hooks = json!({"beforeHost": [{"name": "leave"}]});
+    good().always(Kind::Rollout, "base", "spec/hooks", hooks).after("claimed", job("done", "task"))
+}
+
 /// One machine of two, from its admission to the end; the other one has the revision already.
 fn good() -> Story {
     let before = vec![
@@ -187,6 +205,7 @@ fn set(object: &mut Value, path: &str, value: Value) {
 #[test]
 fn a_good_history_passes() {
     assert_eq!(good().judged(), Vec::<String>::new());
+    assert_eq!(hooked().judged(), Vec::<String>::new());
 }
 
 #[test]
@@ -320,6 +339,50 @@ fn each_bad_history_is_told() {
             "admitted at another time",
         ),
         (good().after("drains", host("", "a", Some("Cordon"), 0, false)), "went back from"),
+        // One at a time after a failure.
+        (
+            good()
+                .always(Rollout, "base", "spec/strategy/maxParallel", json!(2))
+                .always(Rollout, "base", "spec/strategy/maxUnavailable", json!(2))
+                .always(
+                    Host,
+                    "b",
+                    "status/runs",
+                    json!([{"rolloutUid": "r", "run": 1, "outcome": "Failed", "finishedAt": "t"}]),
+                )
+                .at("entered", "status/inFlight", json!([entry("a", 0), entry("b", 0)])),
+            "nothing succeeded since the last failure",
+        ),
+        // What comes first.
+        (
+            good().always(Rollout, "base", "spec/dependsOn", json!([{"name": "database"}])),
+            "began before Rollout database was complete",
+        ),
+        (
+            good().always(Rollout, "base", "spec/hooks", json!({"beforeRun": [{"name": "migrate"}]})),
+            "hook \"migrate\" of the run was passed",
+        ),
+        (
+            good().always(Rollout, "base", "spec/hooks", json!({"afterRun": [{"name": "smoke"}]})),
+            "hook \"smoke\" of the run was passed",
+        ),
+        (
+            good().always(Rollout, "base", "spec/hooks", json!({"beforeHost": [{"name": "leave"}]})),
+            "hook \"leave\" of base.r.a.1.a was passed",
+        ),
+        (
+            good().always(Rollout, "base", "spec/hooks", json!({"afterHost": [{"name": "join"}]})).from(
+                "released",
+                Host,
+                "a",
+                "status/runs",
+                json!([{"rolloutUid": "r", "run": 1, "outcome": "Succeeded"}]),
+            ),
+            "hook \"join\" of base.r.a.1.a was passed",
+        ),
+        (hooked().at("done", "status/conditions", json!([])), "its Job had not succeeded"),
+        (hooked().after("done", job("", "another")), "was made twice"),
+        (good().after("left", job("", "task")), "which no ledger has"),
         // 7: what is broken comes first.
         (good().always(Host, "b", "status/runs", broken), "admitted before b, which an earlier run broke"),
     ] {
