@@ -34,7 +34,7 @@ use tokio::sync::{broadcast, watch};
 use crate::objects;
 
 /// How many objects one answer of the API server holds at most.
-const PAGE: u32 = 500;
+const PAGE: u32 = 250;
 /// How many changes a listener may be behind before it is told to look at everything.
 const BEHIND: usize = 16_384;
 

@@ -17,11 +17,13 @@ use drover_crds::{Assignment, ChangeCost, Host};
 use k8s_openapi::api::{apps::v1::ControllerRevision, core::v1::Secret};
 use kube::{Api, ResourceExt as _, api::ListParams};
 
-use super::gather::{Error, list};
+use super::gather::Error;
 use crate::context::Context;
 
 /// How many Hosts are read one by one rather than all of them.
 const FEW: usize = 8;
+/// How many Hosts are whole in memory at once.
+const PAGE: u32 = 100;
 /// How often machines that wait are asked about while others are under way.
 const EVERY: Duration = Duration::from_secs(1);
 
@@ -87,18 +89,49 @@ impl Costs {
                 None => unknown.push(question),
             }
         }
-        if unknown.is_empty() {
+        // Those that are remembered of the watch have no facts.
+        let api: Api<Host> = Api::namespaced(context.client.clone(), &context.namespace);
+        if unknown.len() <= FEW {
+            for question in unknown {
+                let host = api.get_opt(&question.host).await;
+                let host = host.map_err(|error| Error::Host(question.host.clone(), error))?;
+                let asked = host.map(|host| (question, host)).into_iter().collect();
+                costs.extend(self.answer_of(context, snapshot, asked).await?);
+            }
             return Ok(costs);
         }
-        let mut open: Vec<(Question, Host, u64)> = vec![];
-        // Those that are remembered of the watch have no facts.
-        let whole = whole(context, &unknown).await?;
-        for question in unknown {
-            let Some(host) = whole.get(&question.host) else { continue };
-            match self.same_inputs(&rollout, host, &question, snapshot) {
-                Ok(cost) => costs.extend(cost.map(|cost| (question.host, cost))),
-                Err(inputs) => open.push((question, host.clone(), inputs)),
+        let mut unknown: HashMap<String, Question> =
+            unknown.into_iter().map(|question| (question.host.clone(), question)).collect();
+        let mut params = ListParams::default().limit(PAGE);
+        loop {
+            let page = api.list(&params).await.map_err(|error| Error::List("Hosts", error))?;
+            let asked = page.items.into_iter().filter_map(|host| Some((unknown.remove(&host.name_any())?, host)));
+            costs.extend(self.answer_of(context, snapshot, asked.collect()).await?);
+            match page.metadata.continue_.filter(|token| !token.is_empty() && !unknown.is_empty()) {
+                Some(token) => params = params.continue_token(&token),
+                None => return Ok(costs),
             }
+        }
+    }
+
+    /// What it costs these machines, which were read for it, by the Host's name.
+    async fn answer_of(
+        &self,
+        context: &Context,
+        snapshot: &Snapshot,
+        asked: Vec<(Question, Host)>,
+    ) -> Result<BTreeMap<String, ChangeCost>, Error> {
+        let rollout = snapshot.rollout.uid().unwrap_or_default();
+        let mut costs = BTreeMap::new();
+        let mut open: Vec<(Question, Host, u64)> = vec![];
+        for (question, host) in asked {
+            match self.same_inputs(&rollout, &host, &question, snapshot) {
+                Ok(cost) => costs.extend(cost.map(|cost| (question.host, cost))),
+                Err(inputs) => open.push((question, host, inputs)),
+            }
+        }
+        if open.is_empty() {
+            return Ok(costs);
         }
         let contents = self.contents(context, &open).await?;
         let spec = snapshot.rollout.spec.clone();
@@ -200,22 +233,6 @@ impl Costs {
             .collect();
         lock(&self.contents).retain(|revision, _| targets.contains(revision) || assigned.contains(revision));
     }
-}
-
-/// These Hosts with their facts, by name, as far as they are there.
-async fn whole(context: &Context, questions: &[Question]) -> Result<HashMap<String, Host>, Error> {
-    let api: Api<Host> = Api::namespaced(context.client.clone(), &context.namespace);
-    if questions.len() > FEW {
-        let all = list(&api, "Hosts", ListParams::default()).await?;
-        return Ok(all.into_iter().map(|host| (host.name_any(), host)).collect());
-    }
-    let mut hosts = HashMap::new();
-    for question in questions {
-        let host = api.get_opt(&question.host).await;
-        let host = host.map_err(|error| Error::Host(question.host.clone(), error))?;
-        hosts.extend(host.map(|host| (question.host.clone(), host)));
-    }
-    Ok(hosts)
 }
 
 /// A digest of what an answer about this machine depends on, beside the revisions.

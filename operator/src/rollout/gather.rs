@@ -156,10 +156,11 @@ impl<'a> View<'a> {
             jobs: BTreeMap::new(),
             refused_jobs: BTreeMap::new(),
             other_rollouts: BTreeMap::new(),
-            reported: memory.reported,
+            reported: None,
         };
         // Something happened that may be about a Job.
         memory.jobs = None;
+        memory.reported.get_or_insert_with(now);
         let listened = Instant::now();
         Ok(Some(Self { context, gates, memory, snapshot, hosts, nodes, listened, heard_others: true, is_fresh: false }))
     }

@@ -62,10 +62,10 @@ fn next(snapshot: &Snapshot, now: Timestamp) -> Result<Request, Duration> {
     let mut look_again = IDLE;
     let held = people::held(rollout).is_some();
     let withdrawal = Withdrawal::of(snapshot, status);
-    let mut finished = BTreeSet::new();
+    let mut finished = false;
     for entry in &status.in_flight {
         if !is_alive(snapshot, entry) {
-            finished.insert(entry.token.as_str());
+            finished = true;
             continue;
         }
         if held {
@@ -80,7 +80,8 @@ fn next(snapshot: &Snapshot, now: Timestamp) -> Result<Request, Duration> {
             None => steps::next(snapshot, entry, now),
         };
         match next {
-            steps::Next::Request(request) => return Ok(request),
+            // Where there is always something to do, how far it is would never be told.
+            steps::Next::Request(request) => return Ok(overdue(snapshot, status, now).unwrap_or(request)),
             steps::Next::Wait(time) => look_again = look_again.min(time),
         }
     }
@@ -90,12 +91,11 @@ fn next(snapshot: &Snapshot, now: Timestamp) -> Result<Request, Duration> {
     }
     // What is finished leaves the ledger with its next write, whatever that says: one write for as many as there are.
     let swept;
-    let snapshot = if finished.is_empty() {
-        snapshot
-    } else {
-        let in_flight = status.in_flight.iter().filter(|entry| !finished.contains(entry.token.as_str())).cloned();
-        swept = snapshot.with_status(RolloutStatus { in_flight: in_flight.collect(), ..status.clone() });
+    let snapshot = if finished {
+        swept = sweep(snapshot, status);
         &swept
+    } else {
+        snapshot
     };
     if let Some(request) = hook::tidy(snapshot) {
         return Ok(request);
@@ -132,6 +132,29 @@ fn next(snapshot: &Snapshot, now: Timestamp) -> Result<Request, Duration> {
         Some(left) => Err(look_again.min(left)),
         None => Ok(write(outlook)),
     }
+}
+
+/// How far it is, when that was not told for long although machines move all the time.
+fn overdue(snapshot: &Snapshot, status: &RolloutStatus, now: Timestamp) -> Option<Request> {
+    if !report::is_overdue(snapshot.reported, now) {
+        return None;
+    }
+    let snapshot = &sweep(snapshot, status);
+    let after_sweep = snapshot.rollout.status.clone().unwrap_or_default();
+    let Begin::Under(goal) = begin(snapshot, &after_sweep, now) else { return None };
+    let members = population::members(snapshot, &goal);
+    let hold = match advance(snapshot, &after_sweep, &goal, &members, now) {
+        Advance::Hold(hold, _) => hold,
+        Advance::Request(_) => Hold::BusyWith { in_flight: after_sweep.in_flight.len() },
+    };
+    let outlook = report::under_way(snapshot, &goal, &members, &hold, now);
+    (outlook != *status).then(|| write(outlook))
+}
+
+/// The same without what is finished in the ledger.
+fn sweep(snapshot: &Snapshot, status: &RolloutStatus) -> Snapshot {
+    let in_flight = status.in_flight.iter().filter(|entry| is_alive(snapshot, entry)).cloned().collect();
+    snapshot.with_status(RolloutStatus { in_flight, ..status.clone() })
 }
 
 enum Advance {

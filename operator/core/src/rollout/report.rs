@@ -28,6 +28,8 @@ const MOST_WAITING: usize = 10;
 const MOST_WORDS: usize = 300;
 /// How often it is told how far the Rollout is, when nothing else is new, in seconds.
 const REPORT_SECONDS: i64 = 2;
+/// After how many seconds it is told although there is something to do first.
+const OVERDUE_SECONDS: i64 = 10;
 
 /// How many bytes of JSON a status may come to while the machines in its ledger are under way, and no other: what is listed
 /// for people may still grow.
@@ -44,6 +46,11 @@ pub(super) fn entry_bytes(entry: &InFlightHost) -> usize {
     // The names of fields, quotes, a number of the batch, a time, and the longest name of a step.
     let fixed = 120;
     fixed + entry.host.len() + entry.uid.len() + entry.token.len() + entry.revision.len()
+}
+
+/// Whether it was not told for long how far the Rollout is. Unknown is no: nothing was told yet.
+pub(super) fn is_overdue(reported: Option<Timestamp>, now: Timestamp) -> bool {
+    reported.is_some_and(|reported| now.duration_since(reported) >= SignedDuration::from_secs(OVERDUE_SECONDS))
 }
 
 /// How long a status that says no more than how far the Rollout is waits until it is written, if so.

@@ -179,3 +179,34 @@ fn progress_alone_waits_and_news_does_not() {
     snapshot.rollout.metadata.generation = Some(2);
     assert!(decide(&snapshot, now + SignedDuration::from_secs(1)).request.is_some());
 }
+
+/// Where machines report all the time, there is always something to do first; people are told how far it is nevertheless.
+#[test]
+fn progress_is_told_although_machines_never_rest() {
+    let mut snapshot = fleet(2, |index| format!("node-{index}"), &json!({"maxParallel": 2, "maxUnavailable": 2}));
+    let began = Timestamp::from_second(1_000_000).unwrap();
+    settle(&mut snapshot, began);
+    for host in ledger(&snapshot) {
+        change(&mut snapshot, &host, |status| {
+            status.active = Some(drover_crds::AppliedReport {
+                generation: status.assigned_generation,
+                revisions: status.assigned.clone(),
+                converged: true,
+                ..Default::default()
+            });
+        });
+    }
+    snapshot.reported = Some(began);
+    let at = |seconds| decide(&snapshot, began + SignedDuration::from_secs(seconds)).request;
+    assert!(matches!(at(9), Some(Request::WriteHost { .. })));
+    let Some(Request::WriteHost { host, status }) = at(9) else { panic!("the first machine is done") };
+    change(&mut snapshot, &host, |old| *old = *status);
+    let at = |seconds| decide(&snapshot, began + SignedDuration::from_secs(seconds)).request;
+    assert!(matches!(at(9), Some(Request::WriteHost { .. })));
+    let Some(Request::WriteRollout(told)) = at(10) else { panic!("it is time to tell") };
+    assert_eq!(told.counts.as_ref().unwrap().updated, 1);
+    // What is done has left the ledger with it, and was not told twice.
+    assert_eq!(told.in_flight.len(), 1);
+    snapshot.rollout.status = Some(*told);
+    assert!(matches!(decide(&snapshot, began + SignedDuration::from_secs(30)).request, Some(Request::WriteHost { .. })));
+}
