@@ -64,13 +64,9 @@ impl Fleet {
 
     /// Reads all Hosts and Nodes from the API server itself, by quorum, and keeps them.
     pub(crate) async fn read(&self, client: &Client, namespace: &str) -> kube::Result<()> {
-        let (before_hosts, before_nodes) = (self.hosts.listing(), self.nodes.listing());
-        let hosts = list(Api::<Host>::namespaced(client.clone(), namespace), light_host);
-        let nodes = list(Api::<Node>::all(client.clone()), light_node);
-        let (hosts, nodes) = futures::try_join!(hosts, nodes)?;
-        self.hosts.replace(before_hosts, hosts);
-        self.nodes.replace(before_nodes, nodes);
-        Ok(())
+        let hosts = self.hosts.read(Api::<Host>::namespaced(client.clone(), namespace), light_host);
+        let nodes = self.nodes.read(Api::<Node>::all(client.clone()), light_node);
+        futures::try_join!(hosts, nodes).map(drop)
     }
 
     /// Takes in a Host that the API server answered with.
@@ -237,13 +233,26 @@ impl<K: Resource> Cache<K> {
         Listing { before, listed: BTreeSet::new() }
     }
 
-    /// A list ended.
-    fn replace(&self, mut listing: Listing, objects: Vec<K>) {
-        for object in objects {
-            listing.listed.insert(object.name_any());
-            self.observe(object);
+    /// Reads all objects from the API server, page by page, so that no more than a page of them is in memory twice.
+    async fn read(&self, api: Api<K>, light: fn(K) -> K) -> kube::Result<()>
+    where
+        K: Clone + DeserializeOwned + Debug,
+    {
+        let mut params = ListParams::default().limit(PAGE);
+        let mut listing = self.listing();
+        loop {
+            let page = api.list(&params).await?;
+            for object in page.items {
+                listing.listed.insert(object.name_any());
+                self.observe(light(object));
+            }
+            match page.metadata.continue_.filter(|token| !token.is_empty()) {
+                Some(token) => params = params.continue_token(&token),
+                None => break,
+            }
         }
         self.sweep(&listing);
+        Ok(())
     }
 
     fn sweep(&self, listing: &Listing) {
@@ -299,23 +308,6 @@ where
         match event {
             Ok(event) => take(event),
             Err(error) => tracing::warn!(error = %objects::chain(&error), "A watch broke and starts again"),
-        }
-    }
-}
-
-/// All objects, page by page, so that no more than a page of them is whole in memory.
-async fn list<K>(api: Api<K>, light: fn(K) -> K) -> kube::Result<Vec<K>>
-where
-    K: Resource + Clone + DeserializeOwned + Debug,
-{
-    let mut params = ListParams::default().limit(PAGE);
-    let mut found = vec![];
-    loop {
-        let page = api.list(&params).await?;
-        found.extend(page.items.into_iter().map(light));
-        match page.metadata.continue_.filter(|token| !token.is_empty()) {
-            Some(token) => params = params.continue_token(&token),
-            None => return Ok(found),
         }
     }
 }

@@ -19,6 +19,9 @@ mod testing;
 use clap::{Parser, Subcommand, ValueEnum};
 use tokio_util::sync::CancellationToken;
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Drover moves a herd of machines, in order and at a steady pace.
 #[derive(Debug, Parser)]
 #[command(name = "drover", version, about)]

@@ -60,7 +60,10 @@ struct ResponseStatus {
 pub(crate) fn writes(stretch: &Stretch) -> anyhow::Result<Vec<Write>> {
     let mut file = File::open(&stretch.path).with_context(|| format!("cannot open {}", stretch.path.display()))?;
     file.seek(SeekFrom::Start(stretch.from))?;
-    let length = if stretch.to > stretch.from { stretch.to - stretch.from } else { u64::MAX };
+    let length = match stretch.to {
+        0 => u64::MAX,
+        to => to.checked_sub(stretch.from).context("the audit log was rotated: its files are too small")?,
+    };
     let mut writes = vec![];
     for line in BufReader::new(file.take(length)).lines() {
         let Ok(entry) = serde_json::from_str::<Entry>(&line?) else { continue };

@@ -47,7 +47,7 @@ start_apiserver() {
     --service-account-key-file "$pki/service-accounts.pub" --service-account-signing-key-file "$pki/service-accounts.key" \
     --kubelet-preferred-address-types InternalIP --kubelet-certificate-authority "$pki/ca.crt" \
     --kubelet-client-certificate "$pki/kubelet-client.crt" --kubelet-client-key "$pki/kubelet-client.key" \
-    --audit-policy-file "$here/files/audit-policy.yaml" --audit-log-path "$state/audit.log" --audit-log-mode blocking \
+    --audit-policy-file "$here/files/audit-policy.yaml" --audit-log-path "$state/audit.log" --audit-log-mode blocking --audit-log-maxsize 4000 \
     --requestheader-client-ca-file "$pki/ca.crt" --requestheader-allowed-names front-proxy \
     --requestheader-username-headers X-Remote-User --requestheader-group-headers X-Remote-Group --requestheader-extra-headers-prefix X-Remote-Extra- \
     --proxy-client-cert-file "$pki/front-proxy.crt" --proxy-client-key-file "$pki/front-proxy.key" \

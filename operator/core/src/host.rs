@@ -1,5 +1,7 @@
 //! How a Host is, in a word and a sentence, and what a new one is assigned.
 
+use std::borrow::Borrow;
+
 use drover_crds::{
     Assignment, Host, HostDisplay, HostStatus, NodeConfig,
     condition::{self, Summary},
@@ -85,14 +87,18 @@ fn outlook(status: &HostStatus, node_ready: bool) -> Outlook {
 /// has.
 ///
 /// A revision that no Rollout completed is never assigned here: only a Rollout moves machines.
-pub fn standing_assignment(host: &Host, configs: &[NodeConfig]) -> Option<Vec<Assignment>> {
-    let status = host.status.clone().unwrap_or_default();
+pub fn standing_assignment<C: Borrow<NodeConfig>>(host: &Host, configs: &[C]) -> Option<Vec<Assignment>> {
+    let none = HostStatus::default();
+    let status = host.status.as_ref().unwrap_or(&none);
     if status.claim.is_some() {
         return None;
     }
     let labels = host.metadata.labels.as_ref();
-    let selecting: Vec<&NodeConfig> =
-        configs.iter().filter(|config| selector::matches(config.spec.host_selector.as_ref(), labels)).collect();
+    let selecting: Vec<&NodeConfig> = configs
+        .iter()
+        .map(Borrow::borrow)
+        .filter(|config| selector::matches(config.spec.host_selector.as_ref(), labels))
+        .collect();
     let of = |config: &NodeConfig| config.metadata.name.clone().unwrap_or_default();
     let mut wanted: Vec<Assignment> = status
         .assigned
@@ -157,7 +163,7 @@ mod tests {
         let older = HostStatus { assigned: vec![assigned("done", "done-0")], ..Default::default() };
         assert_eq!(standing_assignment(&host(older.clone()), &[config("done", "a", Some("done-1"))]), None);
         assert_eq!(standing_assignment(&host(older.clone()), &[config("done", "b", Some("done-1"))]), Some(vec![]));
-        assert_eq!(standing_assignment(&host(older), &[]), Some(vec![]));
+        assert_eq!(standing_assignment::<NodeConfig>(&host(older), &[]), Some(vec![]));
     }
 
     #[test]

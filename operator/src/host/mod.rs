@@ -20,7 +20,7 @@ use k8s_openapi::{
 };
 use kube::{
     Api, ResourceExt as _,
-    api::{DeleteParams, ListParams, Preconditions},
+    api::{DeleteParams, ListParams, PartialObjectMeta, PartialObjectMetaExt as _, Preconditions},
     runtime::{
         Controller, WatchStreamExt as _,
         controller::{self, Action},
@@ -80,7 +80,7 @@ pub(crate) async fn control(context: Context, stop: CancellationToken) {
         }))
         .graceful_shutdown_on(stop.cancelled_owned())
         .run(
-            |node, shared| reconcile(node, shared).boxed(),
+            |node, shared| reconcile_named(node, shared).boxed(),
             |node, _, shared: Arc<Shared>| {
                 Action::requeue(shared.context.backoff.failed(&format!("host/{}", node.name_any())))
             },
@@ -95,37 +95,49 @@ struct Shared {
     configs: Store<NodeConfig>,
 }
 
+/// Which Node it is. What it is like is in the fleet, once for all controllers.
+type Named = PartialObjectMeta<Node>;
+
+fn named(node: &Node) -> Named {
+    let metadata =
+        ObjectMeta { name: node.metadata.name.clone(), uid: node.metadata.uid.clone(), ..ObjectMeta::default() };
+    metadata.into_response_partial()
+}
+
 /// The Nodes that are known, then those that change, each in the store before it is told of.
-fn node_events(fleet: Arc<Fleet>, mut store: Writer<Node>) -> impl Stream<Item = Result<Node, watcher::Error>> + Send {
+fn node_events(
+    fleet: Arc<Fleet>,
+    mut store: Writer<Named>,
+) -> impl Stream<Item = Result<Named, watcher::Error>> + Send {
     let changes = fleet.nodes.changes().into_stream();
-    let known = fleet.nodes.all();
+    let known: Vec<Named> = fleet.nodes.all().iter().map(|node| named(node)).collect();
     store.apply_watcher_event(&Event::Init);
     for node in &known {
-        store.apply_watcher_event(&Event::InitApply((**node).clone()));
+        store.apply_watcher_event(&Event::InitApply(node.clone()));
     }
     store.apply_watcher_event(&Event::InitDone);
     let changed = changes.flat_map(move |change| {
-        let nodes: Vec<Node> = match change {
+        let nodes: Vec<Named> = match change {
             Change::Of(name) => {
                 if let Some(node) = fleet.nodes.get(&name) {
-                    vec![(*node).clone()]
+                    vec![named(&node)]
                 } else {
                     let metadata = ObjectMeta { name: Some(name), ..ObjectMeta::default() };
-                    store.apply_watcher_event(&Event::Delete(Node { metadata, ..Node::default() }));
+                    store.apply_watcher_event(&Event::Delete(metadata.into_response_partial()));
                     vec![]
                 }
             }
-            Change::Everything => fleet.nodes.all().iter().map(|node| (**node).clone()).collect(),
+            Change::Everything => fleet.nodes.all().iter().map(|node| named(node)).collect(),
         };
         for node in &nodes {
             store.apply_watcher_event(&Event::Apply(node.clone()));
         }
         stream::iter(nodes)
     });
-    stream::iter(known).map(|node| (*node).clone()).chain(changed).map(Ok)
+    stream::iter(known).chain(changed).map(Ok)
 }
 
-fn all(nodes: &Store<Node>) -> Vec<ObjectRef<Node>> {
+fn all(nodes: &Store<Named>) -> Vec<ObjectRef<Named>> {
     nodes.state().iter().map(|node| ObjectRef::from_obj(&**node)).collect()
 }
 
@@ -142,6 +154,13 @@ fn is_news(told: &Told, known: &Store<NodeConfig>, config: &NodeConfig) -> bool 
     let completed = config.status.as_ref().and_then(|status| status.completed_revision.clone());
     let now = (config.spec.host_selector.clone(), completed);
     told.insert(config.name_any(), now.clone()).as_ref() != Some(&now)
+}
+
+async fn reconcile_named(node: Arc<Named>, shared: Arc<Shared>) -> Result<Action, Error> {
+    match shared.context.fleet.nodes.get(&node.name_any()) {
+        Some(node) => reconcile(node, shared).await,
+        None => Ok(Action::await_change()),
+    }
 }
 
 async fn reconcile(node: Arc<Node>, shared: Arc<Shared>) -> Result<Action, Error> {
@@ -209,8 +228,7 @@ async fn assign(
     context: &Context,
     configs: &Store<NodeConfig>,
 ) -> Result<Arc<Host>, Error> {
-    let known: Vec<NodeConfig> = configs.state().iter().map(|config| (**config).clone()).collect();
-    if standing_assignment(&host, &known).is_none() {
+    if standing_assignment(&host, &configs.state()).is_none() {
         return Ok(host);
     }
     // What is known can be behind, or not all there yet: a NodeConfig that seems to be gone would be taken from all machines.

@@ -23,9 +23,11 @@ use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::{
     Api, ResourceExt as _,
     runtime::{
-        Controller,
+        Controller, Predicate as _, PredicateConfig, WatchStreamExt as _,
         controller::{self, Action},
-        reflector::{ObjectRef, Store},
+        predicates,
+        reflector::{self, ObjectRef, Store, reflector},
+        watcher,
     },
 };
 use tokio_util::sync::CancellationToken;
@@ -64,9 +66,14 @@ pub(crate) enum Error {
 /// Runs until the token is cancelled.
 pub(crate) async fn control(context: Context, stop: CancellationToken) {
     let (client, namespace) = (context.client.clone(), context.namespace.clone());
-    let controller = Controller::new(Api::<NodeConfig>::namespaced(client.clone(), &namespace), objects::watching())
+    let (store, writer) = reflector::store();
+    let api = Api::<NodeConfig>::namespaced(client.clone(), &namespace);
+    // What is said of it in its own status, while machines are under way all the time, is no reason to look at it again.
+    let changed = reflector(writer, watcher(api, objects::watching()))
+        .applied_objects()
+        .predicate_filter(predicates::generation.combine(predicates::annotations), PredicateConfig::default());
+    let controller = Controller::for_stream(changed, store.clone())
         .with_config(controller::Config::default().debounce(std::time::Duration::from_millis(200)).concurrency(4));
-    let store = controller.store();
     let (by_map, by_secret, by_rollout) = (store.clone(), store.clone(), store.clone());
     let machines = context.fleet.changes_each(TOGETHER);
     let stream = controller

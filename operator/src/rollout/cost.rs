@@ -11,11 +11,11 @@ use std::{
 use drover_catalog::SensitiveBytes;
 use drover_core::{
     revision::{Content, Stored},
-    rollout::{Question, Snapshot, admitted, answer, waiting},
+    rollout::{Snapshot, admitted, answer, target, waiting},
 };
 use drover_crds::{Assignment, ChangeCost, Host};
 use k8s_openapi::api::{apps::v1::ControllerRevision, core::v1::Secret};
-use kube::{Api, ResourceExt as _, api::ListParams};
+use kube::{Api, Resource as _, ResourceExt as _, api::ListParams};
 
 use super::gather::Error;
 use crate::context::Context;
@@ -30,8 +30,8 @@ const EVERY: Duration = Duration::from_secs(1);
 /// Answers that are remembered, and the revisions that they were worked out from.
 #[derive(Default)]
 pub(super) struct Costs {
-    /// By Rollout and Host, by UID.
-    known: Mutex<HashMap<(String, String), Known>>,
+    /// By the Rollout's UID, then by the Host's.
+    known: Mutex<HashMap<String, HashMap<String, Known>>>,
     /// By the revision's name: what a revision consists of never changes.
     contents: Mutex<HashMap<String, Arc<Content>>>,
 }
@@ -57,56 +57,87 @@ impl Costs {
         snapshot: &mut Snapshot,
         weighed: &mut Option<Instant>,
     ) -> Result<(), Error> {
-        let questions = admitted(snapshot);
-        for question in &questions {
-            snapshot.costs.remove(&question.host);
-        }
-        let costs = self.answer(context, snapshot, questions).await?;
-        snapshot.costs.extend(costs);
+        let answers = self.look_up(snapshot, admitted(snapshot));
+        self.put(context, snapshot, answers).await?;
         if weighed.is_none_or(|weighed| weighed.elapsed() >= EVERY) {
-            self.forget_others(&snapshot.rollout.uid().unwrap_or_default(), snapshot);
-            let costs = self.answer(context, snapshot, waiting(snapshot)).await?;
-            snapshot.costs.extend(costs);
+            self.forget_others(snapshot);
+            let (revision, waiting) = waiting(snapshot).unwrap_or_default();
+            let answers = self.look_up(snapshot, waiting.iter().map(|host| (*host, revision.as_str())));
+            let ledger = snapshot.rollout.status.iter().flat_map(|status| &status.in_flight);
+            let asked: BTreeSet<String> =
+                waiting.iter().map(|host| host.name_any()).chain(ledger.map(|entry| entry.host.clone())).collect();
+            snapshot.costs.retain(|host, _| asked.contains(host));
+            self.put(context, snapshot, answers).await?;
             *weighed = Some(Instant::now());
         }
         Ok(())
     }
 
-    /// What it costs these, by the Host's name; absent where it can not be told.
-    async fn answer(
+    /// The Rollout is gone.
+    pub(super) fn forget(&self, rollout: &str) {
+        lock(&self.known).remove(rollout);
+    }
+
+    /// What is remembered of these machines, each with the revision that it is to get.
+    fn look_up<'a>(&self, snapshot: &Snapshot, asked: impl Iterator<Item = (&'a Host, &'a str)>) -> Answers {
+        let known = lock(&self.known);
+        let known = snapshot.rollout.meta().uid.as_ref().and_then(|rollout| known.get(rollout));
+        let mut answers = Answers::default();
+        for (host, revision) in asked {
+            let name = host.name_any();
+            let remembered = known.and_then(|known| remembered(known, host, revision, snapshot));
+            if remembered.flatten() != snapshot.costs.get(&name).copied() {
+                answers.changed.push((name.clone(), remembered.flatten()));
+            }
+            if remembered.is_none() {
+                answers.unknown.insert(name, target(snapshot, revision));
+            }
+        }
+        answers
+    }
+
+    /// Puts answers into the snapshot, and works out those that are not known.
+    async fn put(&self, context: &Context, snapshot: &mut Snapshot, answers: Answers) -> Result<(), Error> {
+        for (host, cost) in answers.changed {
+            match cost {
+                Some(cost) => snapshot.costs.insert(host, cost),
+                None => snapshot.costs.remove(&host),
+            };
+        }
+        let costs = self.work_out(context, snapshot, answers.unknown).await?;
+        snapshot.costs.extend(costs);
+        Ok(())
+    }
+
+    /// What it costs these to get what is written beside them, by the Host's name; absent where it can not be told.
+    async fn work_out(
         &self,
         context: &Context,
         snapshot: &Snapshot,
-        questions: Vec<Question>,
+        mut unknown: BTreeMap<String, Assignment>,
     ) -> Result<BTreeMap<String, ChangeCost>, Error> {
-        let rollout = snapshot.rollout.uid().unwrap_or_default();
         let mut costs = BTreeMap::new();
-        let mut unknown = vec![];
-        for question in questions {
-            let Some(host) = snapshot.hosts.get(&question.host) else { continue };
-            match self.remembered(&rollout, host, &question, snapshot) {
-                Some(cost) => costs.extend(cost.map(|cost| (question.host, cost))),
-                None => unknown.push(question),
-            }
+        if unknown.is_empty() {
+            return Ok(costs);
         }
         // Those that are remembered of the watch have no facts.
         let api: Api<Host> = Api::namespaced(context.client.clone(), &context.namespace);
         if unknown.len() <= FEW {
-            for question in unknown {
-                let host = api.get_opt(&question.host).await;
-                let host = host.map_err(|error| Error::Host(question.host.clone(), error))?;
-                let asked = host.map(|host| (question, host)).into_iter().collect();
-                costs.extend(self.answer_of(context, snapshot, asked).await?);
+            for (name, target) in unknown {
+                let host = api.get_opt(&name).await.map_err(|error| Error::Host(name, error))?;
+                let asked = host.map(|host| (host, target)).into_iter().collect();
+                costs.extend(self.answer(context, snapshot, asked).await?);
             }
             return Ok(costs);
         }
-        let mut unknown: HashMap<String, Question> =
-            unknown.into_iter().map(|question| (question.host.clone(), question)).collect();
         let mut params = ListParams::default().limit(PAGE);
         loop {
             let page = api.list(&params).await.map_err(|error| Error::List("Hosts", error))?;
-            let asked = page.items.into_iter().filter_map(|host| Some((unknown.remove(&host.name_any())?, host)));
-            costs.extend(self.answer_of(context, snapshot, asked.collect()).await?);
+            let asked = page.items.into_iter().filter_map(|host| {
+                let target = unknown.remove(&host.name_any())?;
+                Some((host, target))
+            });
+            costs.extend(self.answer(context, snapshot, asked.collect()).await?);
             match page.metadata.continue_.filter(|token| !token.is_empty() && !unknown.is_empty()) {
                 Some(token) => params = params.continue_token(&token),
                 None => return Ok(costs),
@@ -115,19 +146,19 @@ impl Costs {
     }
 
     /// What it costs these machines, which were read for it, by the Host's name.
-    async fn answer_of(
+    async fn answer(
         &self,
         context: &Context,
         snapshot: &Snapshot,
-        asked: Vec<(Question, Host)>,
+        asked: Vec<(Host, Assignment)>,
     ) -> Result<BTreeMap<String, ChangeCost>, Error> {
         let rollout = snapshot.rollout.uid().unwrap_or_default();
         let mut costs = BTreeMap::new();
-        let mut open: Vec<(Question, Host, u64)> = vec![];
-        for (question, host) in asked {
-            match self.same_inputs(&rollout, &host, &question, snapshot) {
-                Ok(cost) => costs.extend(cost.map(|cost| (question.host, cost))),
-                Err(inputs) => open.push((question, host, inputs)),
+        let mut open: Vec<(Host, Assignment, u64)> = vec![];
+        for (host, target) in asked {
+            match self.same_inputs(&rollout, &host, &target, snapshot) {
+                Ok(cost) => costs.extend(cost.map(|cost| (host.name_any(), cost))),
+                Err(inputs) => open.push((host, target, inputs)),
             }
         }
         if open.is_empty() {
@@ -138,12 +169,12 @@ impl Costs {
         let reboots = spec.reboots();
         let worked_out = tokio::task::spawn_blocking(move || {
             let kept = |revision: &str| contents.get(revision).map(Arc::as_ref);
-            let one = |(question, host, inputs): (Question, Host, u64)| {
-                let cost = answer(&host, &question.target, &spec, kept);
-                let known = Known { version: host.resource_version(), target: question.target, reboots, inputs, cost };
+            let one = |(host, target, inputs): (Host, Assignment, u64)| {
+                let cost = answer(&host, &target, &spec, kept);
                 // A revision that is not there yet may come.
-                let lasts = kept(&known.target.revision).is_some();
-                (question.host, host.uid().unwrap_or_default(), known, lasts)
+                let lasts = kept(&target.revision).is_some();
+                let known = Known { version: host.resource_version(), target, reboots, inputs, cost };
+                (host.name_any(), host.uid().unwrap_or_default(), known, lasts)
             };
             open.into_iter().map(one).collect::<Vec<_>>()
         });
@@ -151,28 +182,10 @@ impl Costs {
         for (host, uid, known, lasts) in worked_out.await.unwrap_or_default() {
             costs.extend(known.cost.map(|cost| (host, cost)));
             if lasts {
-                lock(&self.known).insert((rollout.clone(), uid), known);
+                lock(&self.known).entry(rollout.clone()).or_default().insert(uid, known);
             }
         }
         Ok(costs)
-    }
-
-    /// The answer that was worked out before, if the Host is the same since.
-    #[allow(clippy::option_option, reason = "that it can not be told is an answer too, and remembered")]
-    fn remembered(
-        &self,
-        rollout: &str,
-        host: &Host,
-        question: &Question,
-        snapshot: &Snapshot,
-    ) -> Option<Option<ChangeCost>> {
-        let known = lock(&self.known);
-        let known = known.get(&(rollout.to_owned(), host.uid().unwrap_or_default()))?;
-        let same = known.target == question.target
-            && known.reboots == snapshot.rollout.spec.reboots()
-            && known.version.is_some()
-            && known.version == host.resource_version();
-        same.then_some(known.cost)
     }
 
     /// The answer that was worked out before, if nothing changed since that it depends on; else a digest of that.
@@ -180,15 +193,15 @@ impl Costs {
         &self,
         rollout: &str,
         host: &Host,
-        question: &Question,
+        target: &Assignment,
         snapshot: &Snapshot,
     ) -> Result<Option<ChangeCost>, u64> {
         let inputs = inputs_of(host);
         let mut known = lock(&self.known);
-        let known = known.get_mut(&(rollout.to_owned(), host.uid().unwrap_or_default()));
+        let uid = host.meta().uid.as_deref().unwrap_or_default();
+        let known = known.get_mut(rollout).and_then(|known| known.get_mut(uid));
         let reboots = snapshot.rollout.spec.reboots();
-        let same =
-            |known: &&mut Known| known.target == question.target && known.reboots == reboots && known.inputs == inputs;
+        let same = |known: &&mut Known| known.target == *target && known.reboots == reboots && known.inputs == inputs;
         let known = known.filter(same).ok_or(inputs)?;
         known.version = host.resource_version();
         Ok(known.cost)
@@ -198,13 +211,11 @@ impl Costs {
     async fn contents(
         &self,
         context: &Context,
-        open: &[(Question, Host, u64)],
+        open: &[(Host, Assignment, u64)],
     ) -> Result<HashMap<String, Arc<Content>>, Error> {
-        let assigned = open.iter().flat_map(|(_, host, _)| host.status.iter().flat_map(|status| &status.assigned));
-        let needed: BTreeSet<String> = assigned
-            .chain(open.iter().map(|(question, ..)| &question.target))
-            .map(|one| one.revision.clone())
-            .collect();
+        let assigned = open.iter().flat_map(|(host, ..)| host.status.iter().flat_map(|status| &status.assigned));
+        let needed: BTreeSet<String> =
+            assigned.chain(open.iter().map(|(_, target, _)| target)).map(|one| one.revision.clone()).collect();
         let mut contents = HashMap::new();
         for revision in needed {
             let known = lock(&self.contents).get(&revision).cloned();
@@ -221,18 +232,43 @@ impl Costs {
     }
 
     /// What no Host has or gets any more is not kept.
-    fn forget_others(&self, rollout: &str, snapshot: &Snapshot) {
-        let hosts: BTreeSet<String> = snapshot.hosts.iter().filter_map(kube::ResourceExt::uid).collect();
-        lock(&self.known).retain(|(of, host), _| of != rollout || hosts.contains(host));
-        let targets: BTreeSet<String> = lock(&self.known).values().map(|known| known.target.revision.clone()).collect();
-        let assigned: BTreeSet<&String> = snapshot
-            .hosts
-            .iter()
-            .flat_map(|host| host.status.iter().flat_map(|status| &status.assigned))
-            .map(|assignment| &assignment.revision)
-            .collect();
-        lock(&self.contents).retain(|revision, _| targets.contains(revision) || assigned.contains(revision));
+    fn forget_others(&self, snapshot: &Snapshot) {
+        let hosts: BTreeSet<&str> = snapshot.hosts.iter().filter_map(|host| host.meta().uid.as_deref()).collect();
+        let mut known = lock(&self.known);
+        if let Some(known) = snapshot.rollout.meta().uid.as_ref().and_then(|rollout| known.get_mut(rollout)) {
+            known.retain(|host, _| hosts.contains(host.as_str()));
+        }
+        let targets = known.values().flat_map(HashMap::values).map(|known| known.target.revision.as_str());
+        let assigned = snapshot.hosts.iter().flat_map(|host| host.status.iter().flat_map(|status| &status.assigned));
+        let needed: BTreeSet<&str> = targets.chain(assigned.map(|assignment| assignment.revision.as_str())).collect();
+        lock(&self.contents).retain(|revision, _| needed.contains(revision.as_str()));
     }
+}
+
+/// What is known of machines, and what is not.
+#[derive(Default)]
+struct Answers {
+    /// Where what is known is not what the snapshot has, by the Host's name.
+    changed: Vec<(String, Option<ChangeCost>)>,
+    /// What these are to get, by the Host's name.
+    unknown: BTreeMap<String, Assignment>,
+}
+
+/// The answer that was worked out before, if the Host is the same since.
+#[allow(clippy::option_option, reason = "that it can not be told is an answer too, and remembered")]
+fn remembered(
+    known: &HashMap<String, Known>,
+    host: &Host,
+    revision: &str,
+    snapshot: &Snapshot,
+) -> Option<Option<ChangeCost>> {
+    let known = known.get(host.meta().uid.as_deref()?)?;
+    let same = known.target.revision == revision
+        && known.target.node_config == snapshot.rollout.spec.node_config_ref.name
+        && known.reboots == snapshot.rollout.spec.reboots()
+        && known.version.is_some()
+        && known.version == host.meta().resource_version;
+    same.then_some(known.cost)
 }
 
 /// A digest of what an answer about this machine depends on, beside the revisions.
@@ -320,25 +356,40 @@ mod tests {
         let (one, two) = ((one.as_str(), revision("base-1", "a")), (two.as_str(), revision("base-2", "b")));
         let restart = BTreeMap::from([("node-1".to_owned(), ChangeCost::Restart)]);
         // A revision that can not be read yet leaves it open, and is asked for again.
-        let (told, _) =
-            server.serve(&[known(&host), one.clone()], costs.answer(&context, &snapshot, waiting(&snapshot))).await;
-        assert_eq!(told.unwrap(), BTreeMap::new());
-        let (told, _) =
-            server.serve(&[known(&host), one, two], costs.answer(&context, &snapshot, waiting(&snapshot))).await;
-        assert_eq!(told.unwrap(), restart);
-        // Nothing is read again: this would never be answered.
-        assert_eq!(costs.answer(&context, &snapshot, waiting(&snapshot)).await.unwrap(), restart);
+        server.serve(&[known(&host), one.clone()], costs.put_into(&context, &mut snapshot, &mut None)).await.0.unwrap();
+        assert_eq!(snapshot.costs, BTreeMap::new());
+        server.serve(&[known(&host), one, two], costs.put_into(&context, &mut snapshot, &mut None)).await.0.unwrap();
+        assert_eq!(snapshot.costs, restart);
+        // Nothing is read again: this would never be answered. What nobody asks for is not kept.
+        snapshot.costs.insert("gone".to_owned(), ChangeCost::Reboot);
+        costs.put_into(&context, &mut snapshot, &mut None).await.unwrap();
+        assert_eq!(snapshot.costs, restart);
         // Where the Host was written for another reason, no revision is.
         host.metadata.resource_version = Some("8".into());
         snapshot.hosts.put(Arc::new(host.clone()));
-        let (told, _) = server.serve(&[known(&host)], costs.answer(&context, &snapshot, waiting(&snapshot))).await;
-        assert_eq!(told.unwrap(), restart);
-        // The machine has not what was assigned to it any more; the revisions are known.
+        server.serve(&[known(&host)], costs.put_into(&context, &mut snapshot, &mut None)).await.0.unwrap();
+        assert_eq!(snapshot.costs, restart);
+        // It is about to be held, and was written again meanwhile: it is asked for at once.
         host.metadata.resource_version = Some("9".into());
+        snapshot.hosts.put(Arc::new(host.clone()));
+        let entry = json!({
+            "host": "node-1", "uid": "1u", "batch": 0, "token": "t", "revision": "base-2", "since": "2026-01-01T00:00:00Z",
+            "step": "Claim",
+        });
+        snapshot.rollout.status = serde_json::from_value(json!({"inFlight": [entry]})).unwrap();
+        server
+            .serve(&[known(&host)], costs.put_into(&context, &mut snapshot, &mut Some(Instant::now())))
+            .await
+            .0
+            .unwrap();
+        assert_eq!(snapshot.costs, restart);
+        // The machine has not what was assigned to it any more; the revisions are known.
+        snapshot.rollout.status = None;
+        host.metadata.resource_version = Some("10".into());
         host.status.as_mut().unwrap().assigned[0].revision = "base-2".into();
         host.status.as_mut().unwrap().active.as_mut().unwrap().revisions = vec![];
         snapshot.hosts.put(Arc::new(host.clone()));
-        let (told, _) = server.serve(&[known(&host)], costs.answer(&context, &snapshot, waiting(&snapshot))).await;
-        assert_eq!(told.unwrap(), BTreeMap::from([("node-1".to_owned(), ChangeCost::NoOp)]));
+        server.serve(&[known(&host)], costs.put_into(&context, &mut snapshot, &mut None)).await.0.unwrap();
+        assert_eq!(snapshot.costs, BTreeMap::from([("node-1".to_owned(), ChangeCost::NoOp)]));
     }
 }

@@ -71,6 +71,9 @@ const READ_TIMES: u32 = 4;
 /// What is remembered of a Rollout from one reconciliation to the next. All of it can be lost.
 #[derive(Default)]
 pub(super) struct Memory {
+    kept: Option<Kept>,
+    /// When it was last worked out what changes cost the machines that wait.
+    pub(super) weighed: Option<Instant>,
     /// When it was last written how far it is.
     pub(super) reported: Option<Timestamp>,
     /// When volumes of drained nodes were last listed.
@@ -115,8 +118,7 @@ pub(super) struct View<'a> {
     gates: &'a Gates,
     pub(super) memory: &'a mut Memory,
     pub(super) snapshot: Snapshot,
-    hosts: Changes,
-    nodes: Changes,
+    changes: FleetChanges,
     listened: Instant,
     /// What others have entered was read after this Rollout was last written.
     heard_others: bool,
@@ -124,16 +126,50 @@ pub(super) struct View<'a> {
     is_fresh: bool,
 }
 
+/// What happened to machines.
+struct FleetChanges {
+    hosts: Changes,
+    nodes: Changes,
+}
+
+/// A view that waits for the next reconciliation: what happened meanwhile is told by its changes.
+struct Kept {
+    snapshot: Snapshot,
+    changes: FleetChanges,
+    listened: Instant,
+    heard_others: bool,
+}
+
 impl<'a> View<'a> {
-    /// What is known, or `None` when the Rollout is gone.
+    /// What is known, or `None` when the Rollout is gone. `rollout` is the Rollout as its watch told it.
     pub(super) async fn of(
+        context: &'a Context,
+        gates: &'a Gates,
+        memory: &'a mut Memory,
+        rollout: &Rollout,
+    ) -> Result<Option<Self>, Error> {
+        // Something happened that may be about a Job.
+        memory.jobs = None;
+        memory.reported.get_or_insert_with(now);
+        let Some(Kept { mut snapshot, changes, listened, heard_others }) = memory.kept.take() else {
+            return Self::new(context, gates, memory, &rollout.name_any()).await;
+        };
+        snapshot.refused_evictions.clear();
+        snapshot.refused_jobs.clear();
+        let is_known = snapshot.rollout.resource_version() == rollout.resource_version();
+        let mut view = Self { context, gates, memory, snapshot, changes, listened, heard_others, is_fresh: false };
+        let is_there = is_known || view.listen().await?;
+        Ok(is_there.then_some(view))
+    }
+
+    async fn new(
         context: &'a Context,
         gates: &'a Gates,
         memory: &'a mut Memory,
         name: &str,
     ) -> Result<Option<Self>, Error> {
         // Before what is known is copied, so that no change falls between the two.
-        let (hosts, nodes) = (context.fleet.hosts.changes(), context.fleet.nodes.changes());
+        let changes = FleetChanges { hosts: context.fleet.hosts.changes(), nodes: context.fleet.nodes.changes() };
         let Some(Heard { rollout, node_config, revisions, budgets, ledgers }) = listen(context, name).await? else {
             return Ok(None);
         };
@@ -158,11 +194,20 @@ impl<'a> View<'a> {
             other_rollouts: BTreeMap::new(),
             reported: None,
         };
-        // Something happened that may be about a Job.
-        memory.jobs = None;
-        memory.reported.get_or_insert_with(now);
         let listened = Instant::now();
-        Ok(Some(Self { context, gates, memory, snapshot, hosts, nodes, listened, heard_others: true, is_fresh: false }))
+        Ok(Some(Self { context, gates, memory, snapshot, changes, listened, heard_others: true, is_fresh: false }))
+    }
+
+    /// Keeps what is known for the next time.
+    pub(super) fn keep(self) {
+        let Self { memory, snapshot, changes, listened, heard_others, .. } = self;
+        memory.kept = Some(Kept { snapshot, changes, listened, heard_others });
+    }
+
+    /// For how long the Rollout and its NodeConfig need not be looked at again, since this moment: none where that was done
+    /// since then.
+    pub(super) fn listens_within(&self, began: Instant) -> Option<Duration> {
+        (self.listened < began).then(|| LISTEN.saturating_sub(self.listened.elapsed()))
     }
 
     /// Takes in what happened since; false when the Rollout is gone.
@@ -329,7 +374,7 @@ impl<'a> View<'a> {
 
     fn take_changes(&mut self) {
         let fleet = &self.context.fleet;
-        while let Some(change) = self.hosts.next_now() {
+        while let Some(change) = self.changes.hosts.next_now() {
             match change {
                 Change::Of(name) => match fleet.hosts.get(&name) {
                     Some(host) => self.snapshot.hosts.put(host),
@@ -338,7 +383,7 @@ impl<'a> View<'a> {
                 Change::Everything => self.snapshot.hosts = fleet.hosts.all().into_iter().collect(),
             }
         }
-        while let Some(change) = self.nodes.next_now() {
+        while let Some(change) = self.changes.nodes.next_now() {
             match change {
                 Change::Of(name) => match fleet.nodes.get(&name) {
                     Some(node) => drop(self.snapshot.nodes.insert(name, node_view(&node))),

@@ -13,7 +13,7 @@ mod tests;
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use drover_core::rollout::{NodeChange, Request, decide};
@@ -123,32 +123,45 @@ async fn reconcile(rollout: Arc<Rollout>, shared: Arc<Shared>) -> Result<Action,
     let memories = || shared.memories.lock().unwrap_or_else(PoisonError::into_inner);
     // One reconciliation of a Rollout at a time has its memory.
     let mut memory = memories().remove(&uid).unwrap_or_default();
-    let next = go_on(&shared, &mut memory, &rollout.name_any()).await;
-    if !matches!(next, Ok(None)) {
+    let next = go_on(&shared, &mut memory, &rollout).await;
+    if matches!(next, Ok(None)) {
+        shared.costs.forget(&uid);
+    } else {
         memories().insert(uid, memory);
     }
     Ok(next?.unwrap_or_else(Action::await_change))
 }
 
 /// One request after the other, until there is nothing to do but wait; `None` when there is no Rollout to be waited for.
-async fn go_on(shared: &Shared, memory: &mut gather::Memory, name: &str) -> Result<Option<Action>, Error> {
-    let Shared { context, gates, costs, load_balancers, .. } = shared;
+async fn go_on(shared: &Shared, memory: &mut gather::Memory, rollout: &Rollout) -> Result<Option<Action>, Error> {
+    let Shared { context, gates, .. } = shared;
     if !context.leadership.is_held() {
         return Ok(None);
     }
-    let Some(mut view) = gather::View::of(context, gates, memory, name).await? else { return Ok(None) };
-    let mut weighed = None;
+    let began = Instant::now();
+    let Some(mut view) = gather::View::of(context, gates, memory, rollout).await? else { return Ok(None) };
+    let next = until_rest(shared, &mut view, began).await?;
+    if next.is_some() {
+        view.keep();
+    }
+    Ok(next)
+}
+
+/// The same with a view of the world, from `began` on.
+async fn until_rest(shared: &Shared, view: &mut gather::View<'_>, began: Instant) -> Result<Option<Action>, Error> {
+    let Shared { context, costs, load_balancers, .. } = shared;
     let most = MOST_REQUESTS + MOST_PER_HOST * view.snapshot.hosts.iter().count();
     for _ in 0..most {
         if !context.leadership.is_held() || !view.refresh().await? {
             return Ok(None);
         }
-        costs.put_into(context, &mut view.snapshot, &mut weighed).await?;
+        costs.put_into(context, &mut view.snapshot, &mut view.memory.weighed).await?;
         view.snapshot.load_balancers = load_balancers.answers();
         let decision = decide(&view.snapshot, now());
         let Some(request) = decision.request else {
-            context.backoff.reset(&format!("rollout/{name}"));
-            return Ok(Some(Action::requeue(decision.look_again)));
+            context.backoff.reset(&format!("rollout/{}", view.snapshot.rollout.name_any()));
+            let listens = view.listens_within(began).unwrap_or(Duration::MAX);
+            return Ok(Some(Action::requeue(decision.look_again.min(listens))));
         };
         if view.must_be_fresh(&request) {
             if let Some(left) = view.reads_after() {

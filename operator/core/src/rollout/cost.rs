@@ -21,30 +21,22 @@ use crate::{
     selector, trial,
 };
 
-/// A machine, and what it is to get.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Question {
-    /// The Host's name.
-    pub host: String,
-    /// The revision.
-    pub target: Assignment,
+/// The machines that are admitted and not held yet, with the revision that the ledger has for them: what it costs is recorded
+/// with the hold.
+pub fn admitted(snapshot: &Snapshot) -> impl Iterator<Item = (&Host, &str)> {
+    let ledger = snapshot.rollout.status.as_ref().map_or(&[][..], |status| &status.in_flight);
+    let open = ledger.iter().filter_map(|entry| Some((entry_host(snapshot, entry)?, entry.revision.as_str())));
+    open.filter(|(host, _)| !is_held(host))
 }
 
-/// The machines that are admitted and not held yet, which get what the ledger says: what it costs is recorded with the hold.
-pub fn admitted(snapshot: &Snapshot) -> Vec<Question> {
-    let rollout = &snapshot.rollout;
-    let ledger = rollout.status.as_ref().map_or(&[][..], |status| &status.in_flight);
-    let open = ledger.iter().filter(|entry| entry_host(snapshot, entry).is_some_and(|host| !is_held(host)));
-    open.map(|entry| question(snapshot, &entry.host, &entry.revision)).collect()
-}
-
-/// The machines that wait for their turn: what it costs them may decide on their order, and is shown before anything moves.
-pub fn waiting(snapshot: &Snapshot) -> Vec<Question> {
+/// The revision that is rolled out, and the machines that wait for their turn: what it costs them may decide on their order,
+/// and is shown before anything moves.
+pub fn waiting(snapshot: &Snapshot) -> Option<(String, Vec<&Host>)> {
     let rollout = &snapshot.rollout;
     let (Ok(revision), Some(config)) = (decide::target_revision(snapshot), &snapshot.node_config) else {
-        return vec![];
+        return None;
     };
-    let target = question(snapshot, "", &revision).target;
+    let target = target(snapshot, &revision);
     let ledger = rollout.status.as_ref().map_or(&[][..], |status| &status.in_flight);
     let ledger: BTreeSet<&str> = ledger.iter().map(|entry| entry.host.as_str()).collect();
     let waits = |host: &&Host| {
@@ -55,13 +47,14 @@ pub fn waiting(snapshot: &Snapshot) -> Vec<Question> {
             && !population::is_active(host, &target)
             && !ledger.contains(name(&host.metadata))
     };
-    let waiting = snapshot.hosts.iter().filter(waits);
-    waiting.map(|host| Question { host: name(&host.metadata).to_owned(), target: target.clone() }).collect()
+    let waiting = snapshot.hosts.iter().filter(waits).collect();
+    Some((revision, waiting))
 }
 
-fn question(snapshot: &Snapshot, host: &str, revision: &str) -> Question {
+/// What machines are assigned when they get this revision.
+pub fn target(snapshot: &Snapshot, revision: &str) -> Assignment {
     let node_config = snapshot.rollout.spec.node_config_ref.name.clone();
-    Question { host: host.to_owned(), target: Assignment { node_config, revision: revision.to_owned() } }
+    Assignment { node_config, revision: revision.to_owned() }
 }
 
 fn is_held(host: &Host) -> bool {

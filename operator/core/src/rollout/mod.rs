@@ -53,7 +53,7 @@ mod steps;
 mod simulation;
 
 pub use budget::summarise_budget;
-pub use cost::{Question, admitted, answer, waiting};
+pub use cost::{admitted, answer, target, waiting};
 pub use decide::{Decision, decide};
 pub use gate::{AskedGates, GateAnswer, GateEvidence, asked_of_run};
 pub use hook::{JobView, RolloutJob, Wanted, label_value};

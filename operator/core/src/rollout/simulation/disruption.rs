@@ -416,8 +416,9 @@ fn the_cost_is_asked_for_machines_that_wait_and_for_those_admitted_with_what_the
     let mut world = World::new(3, json!({}));
     let asked = |world: &World| {
         let snapshot = world.snapshot(0);
-        let asked = admitted(&snapshot).into_iter().chain(waiting(&snapshot));
-        asked.map(|question| (question.host, question.target.revision)).collect::<Vec<_>>()
+        let (revision, waiting) = waiting(&snapshot).unwrap();
+        let asked = admitted(&snapshot).chain(waiting.into_iter().map(|host| (host, revision.as_str())));
+        asked.map(|(host, revision)| (host.metadata.name.clone().unwrap(), revision.to_owned())).collect::<Vec<_>>()
     };
     let entry = |host: &str, revision: &str| (host.to_owned(), revision.to_owned());
     assert_eq!(asked(&world), ["node-1", "node-2", "node-3"].map(|host| entry(host, "base-1")));

@@ -208,5 +208,8 @@ fn progress_is_told_although_machines_never_rest() {
     // What is done has left the ledger with it, and was not told twice.
     assert_eq!(told.in_flight.len(), 1);
     snapshot.rollout.status = Some(*told);
-    assert!(matches!(decide(&snapshot, began + SignedDuration::from_secs(30)).request, Some(Request::WriteHost { .. })));
+    assert!(matches!(
+        decide(&snapshot, began + SignedDuration::from_secs(30)).request,
+        Some(Request::WriteHost { .. })
+    ));
 }
