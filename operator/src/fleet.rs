@@ -19,7 +19,10 @@ use std::{
 
 use drover_crds::Host;
 use futures::{Stream, StreamExt as _, stream};
-use k8s_openapi::api::core::v1::{Node, NodeSpec, NodeStatus};
+use k8s_openapi::{
+    api::core::v1::{Node, NodeSpec, NodeStatus},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
 use kube::{
     Api, Client, Resource, ResourceExt as _,
     api::ListParams,
@@ -34,7 +37,9 @@ use tokio::sync::{broadcast, watch};
 use crate::objects;
 
 /// How many objects one answer of the API server holds at most.
-const PAGE: u32 = 250;
+const PAGE: u32 = 100;
+/// What Drover's own annotations begin with.
+const OWN_PREFIX: &str = "drover.dev/";
 /// How many changes a listener may be behind before it is told to look at everything.
 const BEHIND: usize = 16_384;
 
@@ -322,9 +327,21 @@ fn mapped<K>(event: Event<K>, light: fn(K) -> K) -> Event<K> {
     }
 }
 
-/// A Host without its facts (that there are some is kept) and managed fields.
+/// Without what decisions do not look at: managed fields, owners, and the annotations of others.
+fn lighten(metadata: &mut ObjectMeta) {
+    metadata.managed_fields = None;
+    metadata.owner_references = None;
+    if let Some(annotations) = &mut metadata.annotations {
+        annotations.retain(|key, _| key.starts_with(OWN_PREFIX));
+    }
+    if metadata.annotations.as_ref().is_some_and(BTreeMap::is_empty) {
+        metadata.annotations = None;
+    }
+}
+
+/// A Host without its facts (that there are some is kept).
 fn light_host(mut host: Host) -> Host {
-    host.metadata.managed_fields = None;
+    lighten(&mut host.metadata);
     if let Some(facts) = host.status.as_mut().and_then(|status| status.facts.as_mut()) {
         *facts = serde_json::Map::new();
     }
@@ -334,7 +351,7 @@ fn light_host(mut host: Host) -> Host {
 /// What a Node is called and how it is: readiness, addresses, taints and whether it takes pods.
 fn light_node(node: Node) -> Node {
     let mut metadata = node.metadata;
-    metadata.managed_fields = None;
+    lighten(&mut metadata);
     let spec = node.spec.unwrap_or_default();
     let status = node.status.unwrap_or_default();
     let spec = NodeSpec { unschedulable: spec.unschedulable, taints: spec.taints, ..NodeSpec::default() };
@@ -409,6 +426,8 @@ mod tests {
         let with = |version: &str, facts: serde_json::Value| {
             let mut host = host("a", version);
             host.metadata.managed_fields = Some(vec![]);
+            let annotations = [("drover.dev/skip", ""), ("example.com/note", "long")];
+            host.metadata.annotations = Some(annotations.map(|(key, value)| (key.into(), value.into())).into());
             host.status = Some(HostStatus { facts: facts.as_object().cloned(), ..HostStatus::default() });
             host
         };
@@ -416,6 +435,7 @@ mod tests {
         let before = fleet.inputs_version();
         let kept = fleet.hosts.get("node-1").unwrap();
         assert_eq!(kept.metadata.managed_fields, None);
+        assert_eq!(kept.annotations().keys().collect::<Vec<_>>(), ["drover.dev/skip"]);
         assert_eq!(kept.status.as_ref().unwrap().facts, Some(serde_json::Map::new()));
         fleet.host_event(Event::Apply(with("2", serde_json::json!({"os": "x"}))));
         assert_eq!(fleet.inputs_version(), before);

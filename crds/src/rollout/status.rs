@@ -45,8 +45,8 @@ pub struct RolloutStatus {
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub batches: Vec<BatchStatus>,
     /// The machines under way. A machine is entered here before anything is done to it.
+    // Atomic: with a key, the managed fields would name each machine once more, which is half as much again.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
-    #[x_kube(merge_strategy = ListMerge::Map(vec!["host".into()]))]
     pub in_flight: Vec<InFlightHost>,
     /// The first 20 machines that failed in the run, and why.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]

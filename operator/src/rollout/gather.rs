@@ -386,8 +386,8 @@ impl<'a> View<'a> {
         while let Some(change) = self.changes.nodes.next_now() {
             match change {
                 Change::Of(name) => match fleet.nodes.get(&name) {
-                    Some(node) => drop(self.snapshot.nodes.insert(name, node_view(&node))),
-                    None => drop(self.snapshot.nodes.remove(&name)),
+                    Some(node) => self.snapshot.nodes.put(name, node_view(&node)),
+                    None => self.snapshot.nodes.remove(&name),
                 },
                 Change::Everything => {
                     let all = fleet.nodes.all();

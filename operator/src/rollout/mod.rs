@@ -150,7 +150,7 @@ async fn go_on(shared: &Shared, memory: &mut gather::Memory, rollout: &Rollout) 
 /// The same with a view of the world, from `began` on.
 async fn until_rest(shared: &Shared, view: &mut gather::View<'_>, began: Instant) -> Result<Option<Action>, Error> {
     let Shared { context, costs, load_balancers, .. } = shared;
-    let most = MOST_REQUESTS + MOST_PER_HOST * view.snapshot.hosts.iter().count();
+    let most = MOST_REQUESTS + MOST_PER_HOST * view.snapshot.hosts.count();
     for _ in 0..most {
         if !context.leadership.is_held() || !view.refresh().await? {
             return Ok(None);

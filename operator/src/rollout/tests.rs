@@ -1,4 +1,4 @@
-use drover_core::rollout::{NodeChange, PodKey, Snapshot};
+use drover_core::rollout::{NodeChange, Nodes, PodKey, Snapshot};
 use drover_crds::{Host, HostSpec, NodeRef, Rollout, RolloutSpec};
 use serde_json::json;
 
@@ -29,7 +29,7 @@ pub(super) fn snapshot() -> Snapshot {
         costs: [].into(),
         budgets: vec![],
         ledgers: vec![],
-        nodes: [].into(),
+        nodes: Nodes::default(),
         pods: [].into(),
         volumes: [].into(),
         load_balancers: [].into(),

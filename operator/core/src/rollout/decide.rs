@@ -304,7 +304,7 @@ fn enter_lost(snapshot: &Snapshot) -> Option<Request> {
     let rollout = &snapshot.rollout;
     let ledger = rollout.status.as_ref().map_or(&[][..], |status| &status.in_flight);
     let known: BTreeSet<&str> = ledger.iter().map(|entry| entry.uid.as_str()).collect();
-    let lost = snapshot.hosts.iter().filter_map(|host| {
+    let lost = snapshot.hosts.held().filter_map(|host| {
         let claim = host.status.as_ref()?.claim.as_ref()?;
         let ours = claim.rollout_uid == uid(&rollout.metadata);
         (ours && !known.contains(uid(&host.metadata))).then(|| InFlightHost {
@@ -331,7 +331,7 @@ fn mend_nodes(snapshot: &Snapshot) -> Option<Request> {
     let stray = |mark: &Option<String>| {
         mark.as_ref().is_some_and(|token| token.starts_with(&prefix) && !held.contains(token.as_str()))
     };
-    snapshot.nodes.iter().find_map(|(node, view)| {
+    snapshot.nodes.marked().find_map(|(node, view)| {
         let change = match (stray(&view.cordoned_by), stray(&view.excluded_by)) {
             (true, _) => NodeChange::Uncordon(view.cordoned_by.clone()?),
             (false, true) => NodeChange::IncludeInLoadBalancers(view.excluded_by.clone()?),

@@ -60,6 +60,6 @@ pub use hook::{JobView, RolloutJob, Wanted, label_value};
 pub use preview::{Preview, preview};
 pub use request::{NodeChange, Request};
 pub use snapshot::{
-    BudgetView, Hosts, Ledger, LoadBalancerAction, LoadBalancerAnswer, LoadBalancerCall, NodeView, PodKeeper, PodKey,
-    PodView, RolloutView, Snapshot,
+    BudgetView, Hosts, Ledger, LoadBalancerAction, LoadBalancerAnswer, LoadBalancerCall, NodeView, Nodes, PodKeeper,
+    PodKey, PodView, RolloutView, Snapshot,
 };

@@ -28,7 +28,7 @@ pub struct Snapshot {
     /// All Hosts of the namespace.
     pub hosts: Hosts,
     /// All Nodes, by name.
-    pub nodes: BTreeMap<String, NodeView>,
+    pub nodes: Nodes,
     /// The Node that this operator runs on: it comes last.
     pub own_node: Option<String>,
     /// What it costs each machine to get the revision that the ledger names for it, else the run's, by the Host's name;
@@ -71,27 +71,92 @@ impl Snapshot {
 
 /// Hosts by name.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Hosts(BTreeMap<String, Arc<Host>>);
+pub struct Hosts {
+    all: BTreeMap<String, Arc<Host>>,
+    /// The names of those that some Rollout holds: each decision looks at them, and they are few of many.
+    held: BTreeSet<String>,
+}
 
 impl Hosts {
     /// The Host of this name.
     pub fn get(&self, name: &str) -> Option<&Host> {
-        self.0.get(name).map(Arc::as_ref)
+        self.all.get(name).map(Arc::as_ref)
     }
 
     /// All of them, by name.
     pub fn iter(&self) -> impl Iterator<Item = &Host> {
-        self.0.values().map(Arc::as_ref)
+        self.all.values().map(Arc::as_ref)
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.all.len()
+    }
+
+    /// Those that a Rollout holds, by name.
+    pub fn held(&self) -> impl Iterator<Item = &Host> {
+        self.held.iter().filter_map(|name| self.get(name))
     }
 
     /// Puts a Host in the place of another of its name.
     pub fn put(&mut self, host: Arc<Host>) {
-        self.0.insert(metadata::name(&host.metadata).to_owned(), host);
+        let name = metadata::name(&host.metadata);
+        if host.status.as_ref().is_some_and(|status| status.claim.is_some()) {
+            self.held.insert(name.to_owned());
+        } else {
+            self.held.remove(name);
+        }
+        self.all.insert(name.to_owned(), host);
     }
 
     /// Takes the Host of this name away.
     pub fn remove(&mut self, name: &str) {
-        self.0.remove(name);
+        self.all.remove(name);
+        self.held.remove(name);
+    }
+}
+
+/// Nodes by name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Nodes {
+    all: BTreeMap<String, NodeView>,
+    /// The names of those that carry a mark of some Rollout: each decision looks at them, and they are few of many.
+    marked: BTreeSet<String>,
+}
+
+impl Nodes {
+    /// The Node of this name.
+    pub fn get(&self, name: &str) -> Option<&NodeView> {
+        self.all.get(name)
+    }
+
+    /// Those that a Rollout cordoned or took out of load balancers, by name.
+    pub fn marked(&self) -> impl Iterator<Item = (&String, &NodeView)> {
+        self.marked.iter().filter_map(|name| self.all.get_key_value(name))
+    }
+
+    /// Puts a Node in the place of another of its name.
+    pub fn put(&mut self, name: String, node: NodeView) {
+        if node.cordoned_by.is_some() || node.excluded_by.is_some() {
+            self.marked.insert(name.clone());
+        } else {
+            self.marked.remove(&name);
+        }
+        self.all.insert(name, node);
+    }
+
+    /// Takes the Node of this name away.
+    pub fn remove(&mut self, name: &str) {
+        self.all.remove(name);
+        self.marked.remove(name);
+    }
+}
+
+impl FromIterator<(String, NodeView)> for Nodes {
+    fn from_iter<I: IntoIterator<Item = (String, NodeView)>>(nodes: I) -> Self {
+        let mut all = Self::default();
+        nodes.into_iter().for_each(|(name, node)| all.put(name, node));
+        all
     }
 }
 

@@ -31,7 +31,7 @@ fn fleet(hosts: usize, name: impl Fn(usize) -> String, strategy: &serde_json::Va
         host.metadata.uid = Some(uid.clone());
         host.status = Some(HostStatus::default());
         snapshot.hosts.put(Arc::new(host));
-        snapshot.nodes.insert(name, NodeView { uid, ready: true, ..NodeView::default() });
+        snapshot.nodes.put(name, NodeView { uid, ready: true, ..NodeView::default() });
     }
     snapshot
 }

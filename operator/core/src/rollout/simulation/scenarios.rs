@@ -391,7 +391,7 @@ fn a_large_fleet_keeps_the_status_small() {
     while let Some(request) = decide(&snapshot, world.now).request {
         world.carry_out(0, request, &mut snapshot);
         snapshot.rollout = world.rollouts[0].clone();
-        snapshot.nodes = world.nodes.clone();
+        snapshot.nodes = world.nodes.clone().into_iter().collect();
         snapshot.hosts = world.hosts.clone().into();
     }
     let size = serde_json::to_vec(&world.status()).unwrap().len();

@@ -224,7 +224,7 @@ impl World {
                 .map(|(_, r)| Ledger::of(r))
                 .collect(),
             hosts: self.hosts.clone().into(),
-            nodes: self.nodes.clone(),
+            nodes: self.nodes.clone().into_iter().collect(),
             pods,
             refused_evictions: BTreeMap::new(),
             gates: gates.collect(),
