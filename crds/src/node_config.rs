@@ -360,7 +360,8 @@ pub struct NodeConfigStatus {
     /// The newest revision: the one that Rollouts move. It compiles for each selected Host.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub revision: Option<String>,
-    /// The newest revision that a Rollout completed. A new machine starts with it.
+    /// The newest revision that a Rollout completed. A new machine starts with it. When that run is undone, what all machines
+    /// have again; nothing while they do not all have the same.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub completed_revision: Option<String>,
     /// How many Hosts it selects.

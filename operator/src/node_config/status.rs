@@ -1,10 +1,10 @@
 //! What is said of a NodeConfig: the verdict on its newest content, and how the machines are that it is for.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use drover_core::{disruption, trial};
 use drover_crds::{
-    AppliedReport, Host, NodeConfig, NodeConfigStatus, Rollout, RolloutPhase,
+    AppliedReport, Host, NodeConfig, NodeConfigStatus, Rollout, RolloutPhase, StopAction,
     condition::{self, Summary},
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
@@ -38,6 +38,10 @@ pub(super) fn status(
     let ours = |rollout: &&Rollout| rollout.spec.node_config_ref.name == name;
     if let Some(revision) = completed(rollouts.iter().filter(ours)) {
         status.completed_revision = Some(revision);
+    } else if let Some(undone) = undone(rollouts.iter().filter(ours))
+        && status.completed_revision.as_deref().is_none_or(|completed| completed == undone)
+    {
+        status.completed_revision = gone_back_to(&name, undone, hosts);
     }
     let newest = status.revision.clone();
     let active = |wanted: &dyn Fn(&AppliedReport) -> bool| {
@@ -96,6 +100,27 @@ fn completed<'a>(rollouts: impl Iterator<Item = &'a Rollout>) -> Option<String> 
         Some((run.finished_at.as_ref()?.0, run.revision.clone()))
     });
     completed.max().map(|(_, revision)| revision)
+}
+
+/// The revision of a run that was undone, or is being so.
+fn undone<'a>(mut rollouts: impl Iterator<Item = &'a Rollout>) -> Option<&'a str> {
+    rollouts.find_map(|rollout| {
+        let run = rollout.status.as_ref()?.run.as_ref()?;
+        let stopped = run.stopped.as_ref()?;
+        (stopped.action == StopAction::Rollback).then_some(run.revision.as_str())
+    })
+}
+
+/// What all machines have that have any after they gave this revision back: a new machine gets that. Where they do not have the
+/// same it gets nothing until a run is complete.
+fn gone_back_to(node_config: &str, undone: &str, hosts: &[Arc<Host>]) -> Option<String> {
+    let assigned = hosts.iter().flat_map(|host| host.status.iter().flat_map(|status| &status.assigned));
+    let ours = assigned.filter(|assignment| assignment.node_config == node_config);
+    let revisions: BTreeSet<&str> = ours.map(|assignment| assignment.revision.as_str()).collect();
+    match revisions.first() {
+        Some(revision) if revisions.len() == 1 && *revision != undone => Some((*revision).to_owned()),
+        _ => None,
+    }
 }
 
 /// Whether the machine differed by itself from this NodeConfig at its last run.

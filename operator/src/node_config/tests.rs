@@ -266,3 +266,39 @@ async fn a_new_scheme_of_names_keeps_the_name_of_the_same_content() {
     let told = writes(config("another", &from), &objects).await;
     assert_ne!(status(&told)["revision"], "base-scheme1");
 }
+
+#[test]
+fn a_revision_that_was_undone_is_not_what_new_machines_start_with() {
+    let config = |completed: Option<&str>| {
+        let mut config = (*config("x", &json!([]))).clone();
+        config.status = serde_json::from_value(json!({"revision": "base-2", "completedRevision": completed})).unwrap();
+        config
+    };
+    let rollout = |stopped: Value| -> Rollout {
+        let run = json!({
+            "number": 2, "revision": "base-2", "generation": 1, "startedAt": "2030-01-01T00:00:00Z", "stopped": stopped,
+        });
+        serde_json::from_value(json!({
+            "metadata": {"name": "base"}, "spec": {"nodeConfigRef": {"name": "base"}},
+            "status": {"phase": "RollingBack", "run": run},
+        }))
+        .unwrap()
+    };
+    let undone = json!({"action": "Rollback", "reason": "somebody", "time": "2030-01-01T00:00:00Z"});
+    let completed = |before: Option<&str>, stopped: &Value, machines: &[&str]| {
+        let machines = machines.iter().map(|revision| match *revision {
+            "" => host(),
+            revision => assigned(host(), "base", revision),
+        });
+        let machines: Vec<Arc<drover_crds::Host>> =
+            machines.map(|host| Arc::new(serde_json::from_value(host).unwrap())).collect();
+        let verdict = Verdict::Missing("nothing".to_owned());
+        super::status::status(&config(before), &verdict, &machines, &[], &[rollout(stopped.clone())]).completed_revision
+    };
+    let (new, old) = (Some("base-2"), Some("base-1".to_owned()));
+    assert_eq!(completed(new, &Value::Null, &["base-2"]).as_deref(), new);
+    assert_eq!(completed(new, &undone, &["base-2", "base-1"]), None, "on its way back");
+    assert_eq!(completed(None, &undone, &["base-1", "base-1", ""]), old, "back, and a new machine");
+    assert_eq!(completed(None, &undone, &["base-1", "base-0"]), None);
+    assert_eq!(completed(Some("base-1"), &undone, &["base-2", "base-1"]), old, "it was never complete");
+}

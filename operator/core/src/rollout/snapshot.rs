@@ -335,3 +335,42 @@ pub struct RolloutView {
     /// The revision that it should have: the one that it pins, or its NodeConfig's newest.
     pub wanted: Option<String>,
 }
+
+#[cfg(test)]
+mod tests {
+    use drover_crds::{Claim, HostSpec, HostStatus, NodeRef};
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn held_hosts_and_marked_nodes_are_those_that_are_so_now() {
+        let claim: Claim = serde_json::from_value(json!({
+            "rollout": "base", "rolloutUid": "r", "run": 1, "batch": 0, "token": "t", "attempt": 1,
+            "target": {"nodeConfig": "base", "revision": "base-1"}, "since": "2030-01-01T00:00:00Z",
+            "step": "Apply", "stepStartedAt": "2030-01-01T00:00:00Z",
+        }))
+        .unwrap();
+        let host = |name: &str, held: bool| {
+            let mut host = Host::new(name, HostSpec { node_ref: NodeRef::default() });
+            host.status = Some(HostStatus { claim: held.then(|| claim.clone()), ..HostStatus::default() });
+            Arc::new(host)
+        };
+        let mut hosts: Hosts = [host("b", true), host("a", true), host("c", false)].into_iter().collect();
+        let held = |hosts: &Hosts| hosts.held().map(|host| host.metadata.name.clone().unwrap()).collect::<Vec<_>>();
+        assert_eq!((held(&hosts), hosts.count()), (vec!["a".to_owned(), "b".to_owned()], 3));
+        hosts.put(host("a", false));
+        hosts.put(host("c", true));
+        hosts.remove("b");
+        assert_eq!((held(&hosts), hosts.count()), (vec!["c".to_owned()], 2));
+
+        let node = |mark: Option<&str>| NodeView { cordoned_by: mark.map(str::to_owned), ..NodeView::default() };
+        let excluded = NodeView { excluded_by: Some("t".into()), ..NodeView::default() };
+        let nodes = [("a", node(Some("t"))), ("b", node(None)), ("c", node(Some("t"))), ("d", excluded)];
+        let mut nodes: Nodes = nodes.map(|(name, node)| (name.to_owned(), node)).into_iter().collect();
+        nodes.put("a".to_owned(), node(None));
+        nodes.put("b".to_owned(), node(Some("t")));
+        nodes.remove("c");
+        assert_eq!(nodes.marked().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["b", "d"]);
+    }
+}
