@@ -171,6 +171,11 @@ impl<K: Resource> Cache<K> {
         lock(&self.state).objects.values().cloned().collect()
     }
 
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        lock(&self.state).objects.len()
+    }
+
     /// Tells of changes from now on.
     pub(crate) fn changes(&self) -> Changes {
         Changes(self.changes.subscribe())

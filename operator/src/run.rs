@@ -3,8 +3,15 @@
 use std::{net::SocketAddr, time::Duration};
 
 use anyhow::Context as _;
-use futures::future::join_all;
+use futures::{
+    FutureExt as _,
+    future::{BoxFuture, join_all},
+};
 use kube::{Client, Config};
+use tokio::{
+    task::{AbortHandle, JoinHandle},
+    time::timeout,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -34,6 +41,10 @@ pub(crate) struct Options {
     #[arg(long, env = "DROVER_HEALTH_LISTEN", default_value = "[::]:8080")]
     health_listen: SocketAddr,
 }
+
+/// How long controllers may take to end. They end between two requests; kube's own way to end waits for ever where it
+/// begins before a controller's objects are known.
+const STOP_WITHIN: Duration = Duration::from_secs(5);
 
 /// Runs until the token is cancelled or the leadership is lost.
 ///
@@ -72,26 +83,16 @@ pub(crate) async fn run(
         context.own_node = options.node_name;
         let fleet = context.clone();
         let following = tokio::spawn(async move { fleet.fleet.follow(fleet.client, &fleet.namespace).await });
-        let controllers = join_all([
-            tokio::spawn(once_filled(context.clone(), stop.clone(), host::control(context.clone(), stop.clone()))),
-            tokio::spawn(once_filled(
-                context.clone(),
-                stop.clone(),
-                node_config::control(context.clone(), stop.clone()),
-            )),
-            tokio::spawn(once_filled(
-                context.clone(),
-                stop.clone(),
-                master_pool::control(context.clone(), stop.clone()),
-            )),
-            tokio::spawn(once_filled(
-                context.clone(),
-                stop.clone(),
-                disruption_budget::control(context.clone(), stop.clone()),
-            )),
-            tokio::spawn(once_filled(context.clone(), stop.clone(), rollout::control(context, stop.clone()))),
-        ]);
-        tokio::pin!(controllers);
+        let start = |control: BoxFuture<'static, ()>| tokio::spawn(once_filled(context.clone(), stop.clone(), control));
+        let controllers = [
+            start(host::control(context.clone(), stop.clone()).boxed()),
+            start(node_config::control(context.clone(), stop.clone()).boxed()),
+            start(master_pool::control(context.clone(), stop.clone()).boxed()),
+            start(disruption_budget::control(context.clone(), stop.clone()).boxed()),
+            start(rollout::control(context.clone(), stop.clone()).boxed()),
+        ];
+        let abort = controllers.each_ref().map(JoinHandle::abort_handle);
+        let mut controllers = join_all(controllers);
         tokio::select! {
             _ = &mut controllers => {}
             () = leadership.lost() => {
@@ -99,7 +100,12 @@ pub(crate) async fn run(
                 stop.cancel();
             }
             () = shutdown.cancelled() => {
-                controllers.await;
+                // What is cut off is as after a crash: it is gone on with by whoever is next.
+                if timeout(STOP_WITHIN, &mut controllers).await.is_err() {
+                    tracing::info!("What is under way takes too long and is left");
+                    abort.iter().for_each(AbortHandle::abort);
+                    controllers.await;
+                }
             }
         }
         following.abort();

@@ -13,7 +13,7 @@ use std::{
 use drover_core::rollout::{
     GateEvidence, Ledger, NodeView, PodKey, PodView, Request, RolloutJob, RolloutView, Snapshot, asked_of_run,
 };
-use drover_crds::{Claim, ClaimStep, DisruptionBudget, Host, NodeConfig, Rollout, StageStep, keys};
+use drover_crds::{Claim, ClaimStep, DisruptionBudget, Host, InFlightHost, NodeConfig, Rollout, StageStep, keys};
 use futures::{StreamExt as _, TryStreamExt as _, future::join_all, stream};
 use jiff::Timestamp;
 use k8s_openapi::api::{apps::v1::ControllerRevision, core::v1::Node};
@@ -288,11 +288,22 @@ impl<'a> View<'a> {
         claims && !self.snapshot.budgets.is_empty() && !self.heard_others
     }
 
-    /// For how long everything is not read again: reading takes from the API server what machines under way need.
+    /// For how long everything is not read again: reading takes from the API server what machines under way need. The fewer
+    /// there are of those that may be, the sooner.
     pub(super) fn reads_after(&self) -> Option<Duration> {
         let (ended, took) = self.memory.read?;
-        let busy = self.snapshot.rollout.status.as_ref().is_some_and(|status| !status.in_flight.is_empty());
-        (took * READ_TIMES).checked_sub(ended.elapsed()).filter(|left| busy && !left.is_zero())
+        let rollout = &self.snapshot.rollout;
+        let busy = rollout.status.iter().flat_map(|status| &status.in_flight);
+        let busy = u32::try_from(busy.filter(|entry| self.is_under_way(entry)).count()).unwrap_or(u32::MAX);
+        let may = rollout.spec.resolved_max_parallel(self.snapshot.hosts.count());
+        let wait = took.saturating_mul(READ_TIMES).saturating_mul(busy) / u32::try_from(may).unwrap_or(u32::MAX).max(1);
+        wait.checked_sub(ended.elapsed()).filter(|left| !left.is_zero())
+    }
+
+    /// Whether the machine of an entry of the ledger is held, or waits to be.
+    fn is_under_way(&self, entry: &InFlightHost) -> bool {
+        let host = self.snapshot.hosts.get(&entry.host);
+        host.is_some_and(|host| claim_of(&self.snapshot.rollout, host).is_some_and(|claim| claim.token == entry.token))
     }
 
     /// Reads everything from the API server; false when the Rollout is gone.
@@ -300,7 +311,9 @@ impl<'a> View<'a> {
         let began = Instant::now();
         let Context { fleet, client, namespace, .. } = self.context;
         fleet.read(client, namespace).await.map_err(|error| Error::List("Hosts and Nodes", error))?;
-        self.memory.read = Some((Instant::now(), began.elapsed()));
+        let took = began.elapsed();
+        tracing::debug!(hosts = fleet.hosts.count(), ?took, "Read all Hosts and Nodes before more machines are begun");
+        self.memory.read = Some((Instant::now(), took));
         let is_there = self.listen().await?;
         self.take_changes();
         self.is_fresh = true;

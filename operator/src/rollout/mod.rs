@@ -57,6 +57,7 @@ const TOGETHER: Duration = Duration::from_millis(100);
 /// Shared by all Rollouts.
 struct Shared {
     context: Context,
+    stop: CancellationToken,
     gates: gates::Gates,
     costs: cost::Costs,
     load_balancers: load_balancer::LoadBalancers,
@@ -89,7 +90,7 @@ pub(crate) async fn control(context: Context, stop: CancellationToken) {
         })
         .owns(Api::<Job>::namespaced(client, &namespace), objects::watching())
         .reconcile_all_on(context.fleet.changes_each(TOGETHER))
-        .graceful_shutdown_on(stop.cancelled_owned())
+        .graceful_shutdown_on(stop.clone().cancelled_owned())
         .run(
             |rollout, shared| reconcile(rollout, shared).boxed(),
             |rollout, _, shared: Arc<Shared>| {
@@ -97,6 +98,7 @@ pub(crate) async fn control(context: Context, stop: CancellationToken) {
             },
             Arc::new(Shared {
                 context,
+                stop,
                 gates,
                 costs: cost::Costs::default(),
                 load_balancers: load_balancer::LoadBalancers::default(),
@@ -152,7 +154,7 @@ async fn until_rest(shared: &Shared, view: &mut gather::View<'_>, began: Instant
     let Shared { context, costs, load_balancers, .. } = shared;
     let most = MOST_REQUESTS + MOST_PER_HOST * view.snapshot.hosts.count();
     for _ in 0..most {
-        if !context.leadership.is_held() || !view.refresh().await? {
+        if shared.stop.is_cancelled() || !context.leadership.is_held() || !view.refresh().await? {
             return Ok(None);
         }
         costs.put_into(context, &mut view.snapshot, &mut view.memory.weighed).await?;

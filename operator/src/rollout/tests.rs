@@ -163,6 +163,7 @@ fn shared(context: Context) -> Arc<Shared> {
     Arc::new(Shared {
         gates: gates(&context),
         context,
+        stop: tokio_util::sync::CancellationToken::new(),
         costs: cost::Costs::default(),
         load_balancers: load_balancer::LoadBalancers::default(),
         memories: Mutex::default(),
