@@ -18,7 +18,7 @@ use std::{
 };
 
 use drover_crds::Host;
-use futures::{Stream, StreamExt as _, stream};
+use futures::{Stream, StreamExt as _, TryStreamExt as _, stream};
 use k8s_openapi::{
     api::core::v1::{Node, NodeSpec, NodeStatus},
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
@@ -38,6 +38,11 @@ use crate::objects;
 
 /// How many objects one answer of the API server holds at most.
 const PAGE: u32 = 100;
+/// How many versions it holds.
+const VERSIONS: u32 = 500;
+/// How many objects are read one by one rather than all of them, and how many of them at once.
+const FEW: usize = 50;
+const AT_ONCE: usize = 8;
 /// What Drover's own annotations begin with.
 const OWN_PREFIX: &str = "drover.dev/";
 /// How many changes a listener may be behind before it is told to look at everything.
@@ -192,11 +197,8 @@ impl<K: Resource> Cache<K> {
         let name = object.name_any();
         {
             let mut state = lock(&self.state);
-            let older = state.objects.get(&name).is_some_and(|known| {
-                known.meta().uid == object.meta().uid
-                    && version(&**known).zip(version(&object)).is_some_and(|(a, b)| b <= a)
-            });
-            if older {
+            let known = state.objects.get(&name).map(|known| known.meta());
+            if known.is_some_and(|known| known.uid == object.meta().uid && !is_newer(object.meta(), known)) {
                 return;
             }
             state.objects.insert(name.clone(), Arc::new(object));
@@ -243,26 +245,68 @@ impl<K: Resource> Cache<K> {
         Listing { before, listed: BTreeSet::new() }
     }
 
-    /// Reads all objects from the API server, page by page, so that no more than a page of them is in memory twice.
+    /// Makes sure of what is known: asks the API server itself, by quorum, for the versions of all objects, and reads those
+    /// again that are not known so. Most are, and a version is a fraction of its object.
     async fn read(&self, api: Api<K>, light: fn(K) -> K) -> kube::Result<()>
     where
         K: Clone + DeserializeOwned + Debug,
     {
-        let mut params = ListParams::default().limit(PAGE);
+        let mut params = ListParams::default().limit(VERSIONS);
         let mut listing = self.listing();
+        let mut stale = vec![];
         loop {
-            let page = api.list(&params).await?;
+            let page = api.list_metadata(&params).await?;
             for object in page.items {
-                listing.listed.insert(object.name_any());
-                self.observe(light(object));
+                let name = object.name_any();
+                if !self.knows(&object.metadata) {
+                    stale.push(name.clone());
+                }
+                listing.listed.insert(name);
             }
             match page.metadata.continue_.filter(|token| !token.is_empty()) {
                 Some(token) => params = params.continue_token(&token),
                 None => break,
             }
         }
+        if stale.len() > FEW {
+            self.read_all(&api, light).await?;
+        } else {
+            let read = |name: String| {
+                let api = api.clone();
+                async move { api.get_opt(&name).await.map(|object| (name, object)) }
+            };
+            let mut read = stream::iter(stale).map(read).buffer_unordered(AT_ONCE);
+            while let Some((name, object)) = read.try_next().await? {
+                match object {
+                    Some(object) => self.observe(light(object)),
+                    None => self.forget(&name),
+                }
+            }
+        }
         self.sweep(&listing);
         Ok(())
+    }
+
+    /// Whether this version of an object, or a newer one, is known.
+    fn knows(&self, metadata: &ObjectMeta) -> bool {
+        let known = self.get(metadata.name.as_deref().unwrap_or_default());
+        known.is_some_and(|known| known.meta().uid == metadata.uid && !is_newer(metadata, known.meta()))
+    }
+
+    /// Reads all objects, page by page, so that no more than a page of them is in memory twice.
+    async fn read_all(&self, api: &Api<K>, light: fn(K) -> K) -> kube::Result<()>
+    where
+        K: Clone + DeserializeOwned + Debug,
+    {
+        let mut params = ListParams::default().limit(PAGE);
+        loop {
+            let page = api.list(&params).await?;
+            page.items.into_iter().for_each(|object| self.observe(light(object)));
+            match page.metadata.continue_.filter(|token| !token.is_empty()) {
+                Some(token) => params = params.continue_token(&token),
+                None => return Ok(()),
+            }
+        }
     }
 
     fn sweep(&self, listing: &Listing) {
@@ -305,8 +349,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn version<K: Resource>(object: &K) -> Option<u64> {
-    object.meta().resource_version.as_ref()?.parse().ok()
+/// Whether it is a newer version of the same object; so is one that can not be compared.
+fn is_newer(version: &ObjectMeta, known: &ObjectMeta) -> bool {
+    let number = |metadata: &ObjectMeta| metadata.resource_version.as_ref()?.parse::<u64>().ok();
+    number(version).zip(number(known)).is_none_or(|(version, known)| version > known)
 }
 
 async fn follow<K>(api: Api<K>, mut take: impl FnMut(Event<K>))
@@ -380,6 +426,7 @@ mod tests {
     use drover_crds::{HostSpec, HostStatus, NodeRef};
 
     use super::*;
+    use crate::testing;
 
     fn host(uid: &str, version: &str) -> Host {
         let mut host = Host::new("node-1", HostSpec { node_ref: NodeRef::default() });
@@ -423,6 +470,35 @@ mod tests {
         fleet.observe_host(host("a", "9"));
         fleet.host_event(Event::InitDone);
         assert_eq!(known(&fleet).as_deref(), Some("9"));
+    }
+
+    #[tokio::test]
+    async fn what_is_known_is_made_sure_of_by_versions_and_what_is_not_is_read() {
+        const HOSTS: &str = "/apis/drover.dev/v1alpha1/namespaces/drover-system/hosts";
+        let (context, mut server) = testing::context(true);
+        let named = |name: &str, version: &str| {
+            let mut host = host(name, version);
+            host.metadata.name = Some(name.into());
+            host
+        };
+        for name in ["same", "newer", "gone"] {
+            context.fleet.observe_host(named(name, "9"));
+        }
+        let there = [named("same", "9"), named("newer", "10"), named("came", "3")];
+        let json = |host: &Host| serde_json::to_value(host).unwrap();
+        let (newer, came) = (format!("{HOSTS}/newer"), format!("{HOSTS}/came"));
+        // What is known is not read: there would be no answer, and it would be gone.
+        let objects = [
+            (HOSTS, testing::list(&there.each_ref().map(json))),
+            (newer.as_str(), json(&there[1])),
+            (came.as_str(), json(&there[2])),
+            ("/api/v1/nodes", testing::list(&[])),
+        ];
+        server.serve(&objects, context.fleet.read(&context.client, "drover-system")).await.0.unwrap();
+        let known = context.fleet.hosts.all();
+        let known: Vec<_> = known.iter().map(|host| (host.name_any(), host.resource_version().unwrap())).collect();
+        let wanted = [("came", "3"), ("newer", "10"), ("same", "9")];
+        assert_eq!(known, wanted.map(|(name, version)| (name.to_owned(), version.to_owned())));
     }
 
     #[test]

@@ -247,6 +247,7 @@ async fn a_further_machine_is_begun_on_what_was_read_for_it_and_not_on_what_was_
             (config_path.as_str(), config.clone()),
             (hosts_path.as_str(), testing::list(std::slice::from_ref(&host))),
             ("/api/v1/nodes", testing::list(&[node("7", ready)])),
+            ("/api/v1/nodes/node-1", node("7", ready)),
         ];
         let shared = shared(context);
         let reconciled = tokio::time::timeout(Duration::from_secs(3), reconcile(Arc::new(held.clone()), shared));
