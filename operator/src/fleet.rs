@@ -72,7 +72,7 @@ impl Fleet {
         self.nodes.filled().await;
     }
 
-    /// Reads all Hosts and Nodes from the API server itself, by quorum, and keeps them.
+    /// Makes sure that all Hosts and Nodes are known as the API server itself has them, by quorum.
     pub(crate) async fn read(&self, client: &Client, namespace: &str) -> kube::Result<()> {
         let hosts = self.hosts.read(Api::<Host>::namespaced(client.clone(), namespace), light_host);
         let nodes = self.nodes.read(Api::<Node>::all(client.clone()), light_node);
