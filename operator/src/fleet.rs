@@ -62,8 +62,19 @@ impl Fleet {
     /// Follows the API server, for ever.
     pub(crate) async fn follow(&self, client: Client, namespace: &str) {
         let hosts = follow(Api::<Host>::namespaced(client.clone(), namespace), |event| self.host_event(event));
-        let nodes = follow(Api::<Node>::all(client), |event| self.nodes.take(mapped(event, light_node)));
-        futures::join!(hosts, nodes);
+        let nodes = follow(Api::<Node>::all(client.clone()), |event| self.nodes.take(mapped(event, light_node)));
+        futures::join!(hosts, nodes, self.make_sure(&client, namespace));
+    }
+
+    /// Finds now and then what watches did not tell.
+    async fn make_sure(&self, client: &Client, namespace: &str) {
+        self.filled().await;
+        loop {
+            tokio::time::sleep(objects::RESYNC).await;
+            if let Err(error) = self.read(client, namespace).await {
+                tracing::warn!(error = %objects::chain(&error), "Cannot make sure of Hosts and Nodes");
+            }
+        }
     }
 
     /// Waits until everything was read once.
