@@ -30,6 +30,8 @@ pub(crate) enum Error {
 
 /// Everything that is to be known of a NodeConfig.
 pub(super) struct Gathered {
+    /// The NodeConfig as it was read for this.
+    pub(super) config: Arc<NodeConfig>,
     /// What the newest revision would consist of.
     pub(super) input: Result<Content, Missing>,
     /// The machines that it is for, by name, without their facts.
@@ -72,18 +74,22 @@ impl Revisions {
     }
 }
 
-pub(super) async fn gather(context: &Context, config: &NodeConfig) -> Result<Gathered, Error> {
+pub(super) async fn gather(context: &Context, known: &Arc<NodeConfig>) -> Result<Gathered, Error> {
     let (client, namespace) = (&context.client, context.namespace.as_str());
     let everything = ListParams::default();
+    let configs: Api<NodeConfig> = Api::namespaced(client.clone(), namespace);
+    let configs = configs.list(&everything).await.map_err(|error| Error::List("NodeConfigs", error))?.items;
+    // What is known can be behind.
+    let read = configs.iter().find(|other| other.metadata.uid == known.metadata.uid);
+    let config = read.map_or_else(|| Arc::clone(known), |read| Arc::new(read.clone()));
+    let config = &config;
     let mut hosts = context.fleet.hosts.all();
     hosts.retain(|host| is_for(config, host));
     let rollouts: Api<Rollout> = Api::namespaced(client.clone(), namespace);
     let rollouts = rollouts.list(&everything).await.map_err(|error| Error::List("Rollouts", error))?.items;
-    let configs: Api<NodeConfig> = Api::namespaced(client.clone(), namespace);
-    let configs = configs.list(&everything).await.map_err(|error| Error::List("NodeConfigs", error))?.items;
     let revisions = revisions(context).await?;
     let input = sources::content(&config.spec, &objects(context, config).await?);
-    Ok(Gathered { input, hosts, configs, rollouts, revisions })
+    Ok(Gathered { config: Arc::clone(config), input, hosts, configs, rollouts, revisions })
 }
 
 /// How many machines are whole in memory at once.

@@ -134,7 +134,7 @@ async fn reconcile(config: Arc<NodeConfig>, shared: Arc<Shared>) -> Result<Actio
         trials.forget(&config.name_any());
         return Ok(Action::await_change());
     }
-    let Gathered { input, hosts, configs, rollouts, revisions } = gather::gather(context, &config).await?;
+    let Gathered { config, input, hosts, configs, rollouts, revisions } = gather::gather(context, &config).await?;
     let revisions = Arc::new(revisions);
     let mut look_again = None;
     let verdict = match input {
@@ -155,17 +155,11 @@ async fn reconcile(config: Arc<NodeConfig>, shared: Arc<Shared>) -> Result<Actio
             }
         }
     };
-    // What was read for this, and not what is known: that can be behind, and is no version to write to then.
-    let read = configs.iter().find(|other| other.metadata.uid == config.metadata.uid).unwrap_or(&config);
-    if read.metadata.generation != config.metadata.generation {
-        // The verdict is on another content.
-        return Ok(Action::requeue(objects::LOOK_AGAIN));
-    }
-    let status = status::status(read, &verdict, &hosts, &configs, &rollouts);
-    if read.status.as_ref() != Some(&status) {
+    let status = status::status(&config, &verdict, &hosts, &configs, &rollouts);
+    if config.status.as_ref() != Some(&status) {
         let name = config.name_any();
         let api: Api<NodeConfig> = Api::namespaced(context.client.clone(), &context.namespace);
-        let written = objects::apply_status(&api, read, MANAGER, &status).await;
+        let written = objects::apply_status(&api, &*config, MANAGER, &status).await;
         if !written.map_err(|error| Error::WriteStatus(name, error))? {
             return Ok(Action::requeue(objects::LOOK_AGAIN));
         }

@@ -312,7 +312,11 @@ impl<'a> View<'a> {
         let Context { fleet, client, namespace, .. } = self.context;
         fleet.read(client, namespace).await.map_err(|error| Error::List("Hosts and Nodes", error))?;
         let took = began.elapsed();
-        tracing::debug!(hosts = fleet.hosts.count(), ?took, "Made sure of all Hosts and Nodes before machines are begun");
+        tracing::debug!(
+            hosts = fleet.hosts.count(),
+            ?took,
+            "Made sure of all Hosts and Nodes before machines are begun"
+        );
         self.memory.read = Some((Instant::now(), took));
         let is_there = self.listen().await?;
         self.take_changes();
