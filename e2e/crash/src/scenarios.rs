@@ -233,7 +233,10 @@ async fn dependency(world: &World) -> anyhow::Result<()> {
     world.agents.hold(everybody(world));
     config(world, "web", "one").await?;
     rollout(world, "web", json!({"dependsOn": [{"name": "database"}]})).await?;
-    until_phase(world, "web", "Pending").await?;
+    let waits = |log: &crate::history::Log| {
+        (log.get(Kind::Rollout, "web")?["status"]["display"]["blocked"] == "Rollout").then_some(())
+    };
+    world.history.until("Rollout web waits for the other one", PATIENCE, waits).await?;
     config(world, "database", "one").await?;
     rollout(world, "database", json!({})).await?;
     until_step(world, 1, "Apply").await?;
