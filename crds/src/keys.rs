@@ -18,6 +18,8 @@ pub const HOST_LABEL: &str = "drover.dev/host";
 pub const HOLD_TOKEN_ANNOTATION: &str = "drover.dev/hold-token";
 /// On a Job that was made from a CronJob by other than its schedule, as `kubectl create job --from` writes it.
 pub const INSTANTIATE_ANNOTATION: &str = "cronjob.kubernetes.io/instantiate";
+/// Annotation of a Job that was made and is not to begin yet; `suspended` where its template has it suspended.
+pub const NOT_BEGUN_ANNOTATION: &str = "drover.dev/not-begun";
 /// On a Rollout: hosts are given back before it goes.
 pub const ROLLOUT_FINALIZER: &str = "drover.dev/rollout";
 /// On a Node, by Kubernetes: load balancers outside the cluster leave this node out.

@@ -115,6 +115,10 @@ pub(super) async fn carry_out(context: &Context, snapshot: &Snapshot, request: R
             let name = wanted.name.clone();
             jobs::create(context, &snapshot.rollout, *wanted).await.map_err(|error| Error::Job(name, error))
         }
+        Request::StartJob { name, uid, resource_version, suspended } => {
+            let started = jobs::start(context, &name, (uid, resource_version), suspended).await;
+            started.map_err(|error| Error::Job(name, error))
+        }
         Request::DeleteJob { name, uid } => {
             jobs::delete(context, &name, uid).await.map_err(|error| Error::Job(name, error))
         }
@@ -125,7 +129,7 @@ pub(super) fn posting() -> PostParams {
     PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() }
 }
 
-fn patching() -> PatchParams {
+pub(super) fn patching() -> PatchParams {
     PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() }
 }
 

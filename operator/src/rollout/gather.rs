@@ -107,7 +107,7 @@ impl About {
             Request::PatchNode { node, .. } => Self::Node(node.clone()),
             Request::Evict(pod) | Request::DeletePod(pod) => Self::Pod(pod.clone()),
             Request::TellLoadBalancer { .. } => Self::LoadBalancer,
-            Request::CreateJob(_) | Request::DeleteJob { .. } => Self::Job,
+            Request::CreateJob(_) | Request::StartJob { .. } | Request::DeleteJob { .. } => Self::Job,
         }
     }
 }

@@ -13,10 +13,11 @@ use k8s_openapi::{
 };
 use kube::{
     Api, Resource as _, ResourceExt as _,
-    api::{DeleteParams, ListParams, Preconditions},
+    api::{DeleteParams, ListParams, Patch, Preconditions},
 };
+use serde_json::json;
 
-use super::carry_out::{Outcome, posting};
+use super::carry_out::{Outcome, patching, posting};
 use crate::context::Context;
 
 /// The Jobs of a Rollout that made any, by name.
@@ -31,9 +32,11 @@ pub(super) async fn list(context: &Context, rollout: &Rollout) -> kube::Result<B
 fn view(job: &Job) -> RolloutJob {
     let conditions = job.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
     let condition = |type_: &str| conditions.iter().find(|c| c.type_ == type_ && c.status == "True");
+    let not_begun = job.annotations().get(keys::NOT_BEGUN_ANNOTATION);
     // One that is being deleted is waited for: then it is made again.
     let state = match (&job.metadata.deletion_timestamp, condition("Complete"), condition("Failed")) {
         (None, Some(_), _) => JobView::Succeeded,
+        (None, None, None) if let Some(suspended) = not_begun => JobView::Made { suspended: suspended == "suspended" },
         (None, None, Some(failed)) => {
             let reason = failed.reason.as_deref().unwrap_or("Failed");
             JobView::Failed(match failed.message.as_deref() {
@@ -46,6 +49,7 @@ fn view(job: &Job) -> RolloutJob {
     RolloutJob {
         state,
         uid: job.uid().unwrap_or_default(),
+        resource_version: job.resource_version().unwrap_or_default(),
         run: job.labels().get(keys::RUN_LABEL).and_then(|run| run.parse().ok()),
         of_host: job.labels().contains_key(keys::HOST_LABEL),
         token: job.annotations().get(keys::HOLD_TOKEN_ANNOTATION).cloned(),
@@ -86,7 +90,28 @@ pub(super) async fn create(context: &Context, rollout: &Rollout, wanted: Wanted)
     }
 }
 
-/// Removes a Job that ended, and its pods.
+/// Lets a Job begin that was made, if it is still in the version that was read.
+pub(super) async fn start(
+    context: &Context,
+    name: &str,
+    (uid, resource_version): (String, String),
+    suspended: bool,
+) -> kube::Result<Outcome> {
+    let annotations = json!({(keys::NOT_BEGUN_ANNOTATION): null});
+    let metadata = json!({"uid": uid, "resourceVersion": resource_version, "annotations": annotations});
+    let patch = Patch::Merge(json!({"metadata": metadata, "spec": {"suspend": suspended}}));
+    let jobs: Api<Job> = Api::namespaced(context.once.clone(), &context.namespace);
+    match jobs.patch(name, &patching(), &patch).await {
+        Ok(_) => {
+            tracing::info!(job = name, "Job begins");
+            Ok(Outcome::Done(None))
+        }
+        Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => Ok(Outcome::Conflict),
+        Err(error) => Err(error),
+    }
+}
+
+/// Removes a Job that ended or never began, and its pods.
 pub(super) async fn delete(context: &Context, name: &str, uid: String) -> kube::Result<Outcome> {
     let jobs: Api<Job> = Api::namespaced(context.once.clone(), &context.namespace);
     let preconditions = Preconditions { uid: Some(uid), resource_version: None };
@@ -109,6 +134,9 @@ fn job(rollout: &Rollout, wanted: &Wanted, template: JobTemplateSpec) -> Job {
     let mut spec = template.spec.unwrap_or_default();
     // One that vanished by itself would be made again: it goes with the run, or with the Rollout.
     spec.ttl_seconds_after_finished = None;
+    // It begins with a write that names its version: this one could come late, from an operator that leads no more.
+    let suspended = if spec.suspend.replace(true) == Some(true) { "suspended" } else { "" };
+    annotations.insert(keys::NOT_BEGUN_ANNOTATION.to_owned(), suspended.to_owned());
     let deadline = i64::from(wanted.timeout_seconds);
     spec.active_deadline_seconds = Some(spec.active_deadline_seconds.map_or(deadline, |own| own.min(deadline)));
     // Two pods of a migration at once are none of what was asked for.
@@ -184,11 +212,25 @@ mod tests {
 
         let made = template(json!({"activeDeadlineSeconds": 60, "podReplacementPolicy": "TerminatingOrFailed"}));
         assert_eq!(made["spec"]["activeDeadlineSeconds"], 60);
+        // It begins with another write, and not at all where its template has it so.
+        for (own, mark) in [(json!({}), ""), (json!({"suspend": false}), ""), (json!({"suspend": true}), "suspended")] {
+            let made = template(own);
+            assert_eq!(
+                (&made["spec"]["suspend"], &made["metadata"]["annotations"]["drover.dev/not-begun"]),
+                (&json!(true), &json!(mark))
+            );
+        }
         assert_eq!(made["spec"]["podReplacementPolicy"], "TerminatingOrFailed");
     }
 
     #[test]
     fn a_job_has_ended_when_its_condition_says_so_and_one_that_is_deleted_is_waited_for() {
+        let made = |annotation: serde_json::Value| {
+            let metadata = json!({"name": "web-migrate-1", "annotations": {"drover.dev/not-begun": annotation}});
+            view(&serde_json::from_value(json!({"metadata": metadata})).unwrap()).state
+        };
+        assert_eq!(made(json!("")), JobView::Made { suspended: false });
+        assert_eq!(made(json!("suspended")), JobView::Made { suspended: true });
         let state = |conditions: serde_json::Value, deleted: bool| {
             let mut job = json!({"metadata": {"name": "a"}, "status": {"conditions": conditions}});
             if deleted {

@@ -59,15 +59,16 @@ impl Replay {
 
     /// A Job was written. What it did is done, and known also when it is removed.
     pub(super) fn job(&mut self, job: &Value) {
-        if job["metadata"]["labels"][ROLLOUT_LABEL].is_null() {
+        // One that is suspended does nothing.
+        if job["metadata"]["labels"][ROLLOUT_LABEL].is_null() || job["spec"]["suspend"] == true {
             return;
         }
         let (machine, job_name) = (text(&job["metadata"]["annotations"][TOKEN]).to_owned(), name(job).to_owned());
         if self.jobs.values().any(|other| name(other) == job_name && uid(other) != uid(job)) {
-            self.wrong(format!("Job {job_name} was made twice"));
+            self.wrong(format!("Job {job_name} was run twice"));
         }
         if !self.jobs.contains_key(uid(job)) && !machine.is_empty() && !self.is_entered(&machine) {
-            self.wrong(format!("Job {job_name} was made for {machine}, which no ledger has"));
+            self.wrong(format!("Job {job_name} was run for {machine}, which no ledger has"));
         }
         self.jobs.insert(uid(job).to_owned(), job.clone());
     }

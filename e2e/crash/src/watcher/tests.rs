@@ -381,7 +381,7 @@ fn each_bad_history_is_told() {
             "hook \"join\" of base.r.a.1.a was passed",
         ),
         (hooked().at("done", "status/conditions", json!([])), "its Job had not succeeded"),
-        (hooked().after("done", job("", "another")), "was made twice"),
+        (hooked().after("done", job("", "another")), "was run twice"),
         (good().after("left", job("", "task")), "which no ledger has"),
         // 7: what is broken comes first.
         (good().always(Host, "b", "status/runs", broken), "admitted before b, which an earlier run broke"),

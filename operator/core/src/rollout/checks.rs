@@ -136,7 +136,7 @@ impl Here<'_> {
         let period = Duration::from_secs(u64::try_from(period).unwrap_or(2));
         Some(match together {
             Together::Passed(shown) => return self.tell(&shown, batch),
-            Together::Wanted(wanted) => Pass::Request(Request::CreateJob(wanted)),
+            Together::Request(request) => Pass::Request(request),
             Together::Stuck(why) => wait("WaitingForJob", why, AGAIN),
             Together::Pending(why) => wait("WaitingForGate", why, period),
             Together::Failed(why) | Together::Inconclusive(why) if is_patient => wait("WaitingForGate", why, period),

@@ -4,8 +4,9 @@ use drover_crds::{ClaimCommand, CommandGate, Gate, Rollout, StageStep};
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
-    hook::{self, JobView, Place, Wanted},
+    hook::{self, JobView, Place},
     population,
+    request::Request,
     snapshot::Snapshot,
 };
 
@@ -146,7 +147,7 @@ pub(super) enum Together {
     /// This one is waited for.
     Pending(String),
     /// This Job has to be made, to ask.
-    Wanted(Box<Wanted>),
+    Request(Request),
     /// The Job can not be made, for this reason.
     Stuck(String),
 }
@@ -166,7 +167,7 @@ pub(super) fn together(
             Some(_) => match hook::gate_job(snapshot, gate, place) {
                 Ok(Some(job)) => judge(gate, job),
                 Ok(None) => Verdict::Passed,
-                Err(hook::Missing::Wanted(wanted)) => return Together::Wanted(wanted),
+                Err(hook::Missing::Request(request)) => return Together::Request(request),
                 Err(hook::Missing::Refused(why)) if !gate.is_dry_run() => return Together::Stuck(why),
                 Err(hook::Missing::Refused(why)) => Verdict::Inconclusive(why),
             },
@@ -238,7 +239,7 @@ fn judge(gate: &Gate, job: &JobView) -> Verdict {
     match job {
         JobView::Succeeded => Verdict::Passed,
         JobView::Failed(why) => Verdict::Failed(format!("gate {name} failed: {why}")),
-        JobView::Running => Verdict::Pending(format!("gate {name}: its Job runs")),
+        JobView::Made { .. } | JobView::Running => Verdict::Pending(format!("gate {name}: its Job runs")),
     }
 }
 

@@ -13,6 +13,11 @@ use crate::{
 /// A Job that was made for a Rollout, as far as a Rollout is concerned.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum JobView {
+    /// It was made and did not begin. It stays suspended after that where its template says so.
+    Made {
+        /// Whether its template has it suspended.
+        suspended: bool,
+    },
     /// It has not ended.
     Running,
     /// It is complete.
@@ -28,6 +33,8 @@ pub struct RolloutJob {
     pub state: JobView,
     /// Its UID.
     pub uid: String,
+    /// The version that was read.
+    pub resource_version: String,
     /// The run that it was made for, by its label.
     pub run: Option<i64>,
     /// Whether it was made for a machine.
@@ -65,11 +72,11 @@ pub(super) struct Place<'a> {
     pub(super) host: Option<(&'a str, &'a str)>,
 }
 
-/// Why there is no Job.
+/// Why there is no Job that runs or has run.
 #[derive(Debug)]
 pub(super) enum Missing {
-    /// It was not made yet.
-    Wanted(Box<Wanted>),
+    /// Make this request first: it was not made yet, or did not begin.
+    Request(Request),
     /// It could not be made, for this reason.
     Refused(String),
 }
@@ -101,8 +108,8 @@ pub(super) fn run(snapshot: &Snapshot, hooks: &[Hook], place: &Place<'_>) -> Pro
             Ok(JobView::Failed(why)) => {
                 return Progress::Failed(format!("{shown} failed: {why}; see kubectl logs job/{job}"));
             }
-            Ok(JobView::Running) => return Progress::Wait(format!("{shown}: Job {job} runs")),
-            Err(Missing::Wanted(wanted)) => return Progress::Request(Request::CreateJob(wanted)),
+            Ok(JobView::Made { .. } | JobView::Running) => return Progress::Wait(format!("{shown}: Job {job} runs")),
+            Err(Missing::Request(request)) => return Progress::Request(request),
             Err(Missing::Refused(why)) => return Progress::Stuck(format!("{shown}: {why}")),
         }
     }
@@ -125,11 +132,13 @@ pub(super) fn gate_job<'a>(
 
 fn find(snapshot: &Snapshot, wanted: Wanted) -> Result<&JobView, Missing> {
     if let Some(job) = snapshot.jobs.get(&wanted.name) {
-        return Ok(&job.state);
+        let JobView::Made { suspended } = job.state else { return Ok(&job.state) };
+        let (uid, resource_version) = (job.uid.clone(), job.resource_version.clone());
+        return Err(Missing::Request(Request::StartJob { name: wanted.name, uid, resource_version, suspended }));
     }
     match snapshot.refused_jobs.get(&wanted.name) {
         Some(why) => Err(Missing::Refused(why.clone())),
-        None => Err(Missing::Wanted(Box::new(wanted))),
+        None => Err(Missing::Request(Request::CreateJob(Box::new(wanted)))),
     }
 }
 
@@ -186,7 +195,8 @@ pub(super) fn short_hash(text: &str) -> String {
     hexadecimal(&Sha256::digest(text.as_bytes())[..5])
 }
 
-/// Removes a Job that nobody waits for: of an earlier run, or one that succeeded of a machine that is done.
+/// Removes a Job that nobody waits for: of an earlier run, or, of a machine that is done, one that succeeded or that somebody made
+/// too late.
 pub(super) fn tidy(snapshot: &Snapshot) -> Option<Request> {
     let status = snapshot.rollout.status.as_ref()?;
     let run = status.run.as_ref()?.number;
@@ -194,7 +204,8 @@ pub(super) fn tidy(snapshot: &Snapshot) -> Option<Request> {
         let ended = job.state != JobView::Running;
         let earlier = job.run.is_some_and(|its| its < run);
         let under_way = status.in_flight.iter().any(|entry| job.token.as_ref() == Some(&entry.token));
-        let of_host_done = job.of_host && job.state == JobView::Succeeded && !under_way;
+        let is_spent = matches!(job.state, JobView::Succeeded | JobView::Made { .. });
+        let of_host_done = job.of_host && is_spent && !under_way;
         ended && (earlier || of_host_done)
     });
     job.map(|(name, job)| Request::DeleteJob { name: name.clone(), uid: job.uid.clone() })

@@ -45,10 +45,22 @@ pub enum Request {
         /// Which load balancer, filled in for the machine.
         step: Box<LoadBalancerStep>,
     },
-    /// Make a Job from its template. That one of its name is there already is as good; when the API server refuses, note that in
+    /// Make a Job from its template, suspended: nothing runs before [`Request::StartJob`]. That one of its name is there already is as good; when the API server refuses, note that in
     /// the snapshot and ask again.
     CreateJob(Box<Wanted>),
-    /// Remove a Job that ended, with its pods.
+    /// Let a Job begin that was made. It names the version that was read, so that of two who want it one does it, and who wakes
+    /// up late does nothing: a Job can be made again that ended and was removed, and then it does not begin.
+    StartJob {
+        /// Its name.
+        name: String,
+        /// Its UID.
+        uid: String,
+        /// The version that was read.
+        resource_version: String,
+        /// Whether its template has it suspended: then another controller lets it begin.
+        suspended: bool,
+    },
+    /// Remove a Job that ended or never began, with its pods.
     DeleteJob {
         /// Its name.
         name: String,

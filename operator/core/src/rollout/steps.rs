@@ -488,7 +488,7 @@ impl<'a> Subject<'a> {
                 let period = u64::try_from(least(Gate::resolved_period_seconds)).unwrap_or(2);
                 self.wait_for(why, Duration::from_secs(period))
             }
-            Together::Wanted(job) => Next::Request(Request::CreateJob(job)),
+            Together::Request(request) => Next::Request(request),
         }
     }
 

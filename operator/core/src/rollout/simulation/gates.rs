@@ -9,6 +9,7 @@ use super::{
         decide::decide,
         gate::{GateAnswer, GateEvidence, asked_of_run},
         hook::JobView,
+        request::Request,
         snapshot::RolloutView,
     },
     world::{Luck, World, drained},
@@ -363,7 +364,7 @@ fn no_job_is_made_twice_whatever_request_is_the_last_before_a_crash() {
             let mut snapshot = world.snapshot(0);
             if let Some(request) = decide(&snapshot, world.now).request {
                 let again = request.clone();
-                let deletes = matches!(again, super::super::Request::DeleteJob { .. });
+                let deletes = matches!(again, Request::DeleteJob { .. });
                 world.carry_out(0, request, &mut snapshot);
                 if crash == Some(world.writes) && !deletes {
                     // The answer was lost, and somebody who still has the old snapshot makes the request again.
@@ -440,4 +441,46 @@ fn rollouts_that_wait_for_each_other_are_stalled_and_the_circle_is_named() {
         assert_eq!(stalled, path.is_some(), "{told}");
         assert!(path.is_none_or(|path| told.ends_with(path)), "{told}");
     }
+}
+
+/// An operator that stopped before one of its requests wakes up when everything is done, and its request arrives.
+#[test]
+fn no_job_runs_twice_when_an_old_request_arrives_late() {
+    let run = |late: Option<usize>| {
+        let mut world = with_hooks(2, "Fail");
+        let mut held = None;
+        let mut is_late = false;
+        for round in 0..400 {
+            let mut snapshot = world.snapshot(0);
+            match decide(&snapshot, world.now).request {
+                Some(request) if late == Some(world.writes) && held.is_none() => held = Some((request, snapshot)),
+                Some(request) => drop(world.carry_out(0, request, &mut snapshot)),
+                None => {
+                    world.agents();
+                    end_jobs(&mut world, &[]);
+                    world.now += SignedDuration::from_secs(5);
+                }
+            }
+            let jobs = |request: &Request| matches!(request, Request::CreateJob(_) | Request::StartJob { .. });
+            if round == 300
+                && let Some((request, snapshot)) = &mut held
+                && jobs(request)
+            {
+                is_late = true;
+                world.carry_out(0, request.clone(), snapshot);
+            }
+        }
+        assert_eq!(world.status().phase, Some(RolloutPhase::Complete), "late: {late:?}");
+        let left = world.jobs.values().any(|job| matches!(job.state, JobView::Made { .. }));
+        assert!(!left, "what was made too late is removed: {:?}", world.jobs);
+        (world.made, world.writes, is_late)
+    };
+    let (made, writes, _) = run(None);
+    let mut tried = 0;
+    for late in 0..writes {
+        let (now_made, _, is_late) = run(Some(late));
+        assert_eq!(now_made, made, "late: {late}");
+        tried += usize::from(is_late);
+    }
+    assert!(tried >= 2 * made.len(), "{tried}");
 }

@@ -86,8 +86,10 @@ pub(super) struct World {
     pub(super) jobs: BTreeMap<String, RolloutJob>,
     /// The CronJobs that Jobs are made from.
     pub(super) templates: BTreeSet<&'static str>,
-    /// Every Job that was made, in order: template, and the Host that it was for.
+    /// Every Job that began, in order: template, and the Host that it was for.
     pub(super) made: Vec<(String, Option<String>)>,
+    /// The same of each Job that was made, by name.
+    purposes: BTreeMap<String, (String, Option<String>)>,
     pub(super) other_rollouts: BTreeMap<String, RolloutView>,
     pub(super) own_node: Option<String>,
     /// Whether the NodeConfig is there.
@@ -157,6 +159,7 @@ impl World {
             jobs: BTreeMap::new(),
             templates: BTreeSet::new(),
             made: vec![],
+            purposes: BTreeMap::new(),
             other_rollouts: BTreeMap::new(),
             own_node: None,
             has_config: true,
@@ -358,15 +361,26 @@ impl World {
                 }
                 let label = |key| wanted.labels.iter().find(|(label, _)| *label == key).map(|(_, value)| value.clone());
                 let host = label(drover_crds::keys::HOST_LABEL);
-                self.made.push((wanted.template, host.clone()));
+                let version = self.bump();
+                self.purposes.insert(wanted.name.clone(), (wanted.template, host.clone()));
                 let job = RolloutJob {
-                    state: JobView::Running,
-                    uid: format!("j-{}", self.made.len()),
+                    state: JobView::Made { suspended: false },
+                    uid: format!("j-{version}"),
+                    resource_version: version,
                     run: label(drover_crds::keys::RUN_LABEL).and_then(|run| run.parse().ok()),
                     of_host: host.is_some(),
                     token: wanted.token,
                 };
                 self.jobs.insert(wanted.name, job);
+            }
+            Request::StartJob { name, uid, resource_version, suspended: _ } => {
+                let version = self.bump();
+                let Some(job) = self.jobs.get_mut(&name) else { return false };
+                if (&job.uid, &job.resource_version) != (&uid, &resource_version) {
+                    return false;
+                }
+                (job.state, job.resource_version) = (JobView::Running, version);
+                self.made.extend(self.purposes.get(&name).cloned());
             }
             Request::DeleteJob { name, uid } => {
                 assert_eq!(self.jobs.remove(&name).map(|job| job.uid), Some(uid));
