@@ -4,9 +4,11 @@
 //! be acted upon. A write that was on its way then is harmless, because every write of a decision names the version of the
 //! object that it was decided on.
 
+use std::time::Duration;
+
 use kube::Client;
 use kube_lease_manager::LeaseManagerBuilder;
-use tokio::{sync::watch, task::JoinHandle};
+use tokio::{sync::watch, task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 /// The Lease's name.
@@ -15,6 +17,8 @@ const LEASE: &str = "drover-operator";
 const DURATION_SECONDS: u64 = 15;
 /// How long before its end the holder renews it, in seconds.
 const GRACE_SECONDS: u64 = 5;
+/// How long an operator that ends waits for the Lease's release.
+const RELEASE_WITHIN: Duration = Duration::from_secs(5);
 
 /// Whether this process may write.
 #[derive(Clone, Debug)]
@@ -76,9 +80,12 @@ pub(crate) async fn elect(
         publish.send_replace(false);
         // The election releases the Lease when nobody listens any more.
         drop(states);
-        if let Ok(Err(error)) = election.await {
-            tracing::warn!(%error, "The Lease was not released; the next operator waits until it expires");
-        }
+        let why = match timeout(RELEASE_WITHIN, election).await {
+            Ok(Ok(Err(error))) => error.to_string(),
+            Err(elapsed) => elapsed.to_string(),
+            Ok(_) => return,
+        };
+        tracing::warn!(why, "The Lease was not released; the next operator waits until it expires");
     });
     Ok((Leadership(leadership), task))
 }
