@@ -274,8 +274,8 @@ impl<K: Resource> Cache<K> {
                 }
                 listing.listed.insert(name);
             }
-            match page.metadata.continue_.filter(|token| !token.is_empty()) {
-                Some(token) => params = params.continue_token(&token),
+            match objects::next_page(&params, &page.metadata) {
+                Some(next) => params = next,
                 None => break,
             }
         }
@@ -313,8 +313,8 @@ impl<K: Resource> Cache<K> {
         loop {
             let page = api.list(&params).await?;
             page.items.into_iter().for_each(|object| self.observe(light(object)));
-            match page.metadata.continue_.filter(|token| !token.is_empty()) {
-                Some(token) => params = params.continue_token(&token),
+            match objects::next_page(&params, &page.metadata) {
+                Some(next) => params = next,
                 None => return Ok(()),
             }
         }

@@ -3,9 +3,10 @@
 use std::{fmt::Debug, time::Duration};
 
 use futures::{Future, StreamExt};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ListMeta;
 use kube::{
     Api, Resource,
-    api::{Patch, PatchParams},
+    api::{ListParams, Patch, PatchParams},
     runtime::{controller::Error as ControllerError, watcher},
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -108,6 +109,12 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
         source = error.source();
     }
     line
+}
+
+/// Where a list that comes in pages goes on after this page; `None` at its end.
+pub(crate) fn next_page(params: &ListParams, page: &ListMeta) -> Option<ListParams> {
+    let token = page.continue_.as_deref().filter(|token| !token.is_empty())?;
+    Some(params.clone().continue_token(token))
 }
 
 /// How often an object is looked at when nothing happens to it.

@@ -18,7 +18,7 @@ use k8s_openapi::api::{apps::v1::ControllerRevision, core::v1::Secret};
 use kube::{Api, Resource as _, ResourceExt as _, api::ListParams};
 
 use super::gather::Error;
-use crate::context::Context;
+use crate::{context::Context, objects};
 
 /// How many Hosts are read one by one rather than all of them.
 const FEW: usize = 8;
@@ -138,9 +138,9 @@ impl Costs {
                 Some((host, target))
             });
             costs.extend(self.answer(context, snapshot, asked.collect()).await?);
-            match page.metadata.continue_.filter(|token| !token.is_empty() && !unknown.is_empty()) {
-                Some(token) => params = params.continue_token(&token),
-                None => return Ok(costs),
+            match objects::next_page(&params, &page.metadata) {
+                Some(next) if !unknown.is_empty() => params = next,
+                _ => return Ok(costs),
             }
         }
     }

@@ -29,6 +29,7 @@ use crate::{
     context::{Context, now},
     fleet::{Change, Changes},
     host::is_ready,
+    objects,
 };
 
 /// What could not be read.
@@ -300,7 +301,7 @@ impl<'a> View<'a> {
         wait.checked_sub(ended.elapsed()).filter(|left| !left.is_zero())
     }
 
-    /// Whether the machine of an entry of the ledger is held, or waits to be.
+    /// Whether the machine of an entry of the ledger is held.
     fn is_under_way(&self, entry: &InFlightHost) -> bool {
         let host = self.snapshot.hosts.get(&entry.host);
         host.is_some_and(|host| claim_of(&self.snapshot.rollout, host).is_some_and(|claim| claim.token == entry.token))
@@ -582,8 +583,8 @@ where
     loop {
         let page = api.list(&params).await.map_err(|error| Error::List(what, error))?;
         found.extend(page.items);
-        match page.metadata.continue_.filter(|token| !token.is_empty()) {
-            Some(token) => params = params.continue_token(&token),
+        match objects::next_page(&params, &page.metadata) {
+            Some(next) => params = next,
             None => return Ok(found),
         }
     }

@@ -86,9 +86,6 @@ fn next(snapshot: &Snapshot, now: Timestamp) -> Result<Request, Duration> {
         }
     }
 
-    if let Some(request) = hook::tidy(snapshot) {
-        return Ok(request);
-    }
     // What is finished leaves the ledger with its next write, whatever that says: one write for as many as there are.
     let swept;
     let snapshot = if finished {
@@ -153,8 +150,12 @@ fn overdue(snapshot: &Snapshot, status: &RolloutStatus, now: Timestamp) -> Optio
 
 /// The same without what is finished in the ledger.
 fn sweep(snapshot: &Snapshot, status: &RolloutStatus) -> Snapshot {
-    let in_flight = status.in_flight.iter().filter(|entry| is_alive(snapshot, entry)).cloned().collect();
-    snapshot.with_status(RolloutStatus { in_flight, ..status.clone() })
+    snapshot.with_status(RolloutStatus { in_flight: alive(snapshot, status), ..status.clone() })
+}
+
+/// The entries of the ledger for which there is still something to do.
+fn alive(snapshot: &Snapshot, status: &RolloutStatus) -> Vec<InFlightHost> {
+    status.in_flight.iter().filter(|entry| is_alive(snapshot, entry)).cloned().collect()
 }
 
 enum Advance {
@@ -294,8 +295,8 @@ fn enter(mut status: RolloutStatus, entries: Vec<InFlightHost>) -> Request {
 fn mend_ledger(snapshot: &Snapshot) -> Option<Request> {
     enter_lost(snapshot).or_else(|| {
         let status = snapshot.rollout.status.as_ref()?;
-        let kept: Vec<_> = status.in_flight.iter().filter(|entry| is_alive(snapshot, entry)).cloned().collect();
-        (kept.len() < status.in_flight.len()).then(|| write(RolloutStatus { in_flight: kept, ..status.clone() }))
+        let in_flight = alive(snapshot, status);
+        (in_flight.len() < status.in_flight.len()).then(|| write(RolloutStatus { in_flight, ..status.clone() }))
     })
 }
 
