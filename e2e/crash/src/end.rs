@@ -40,8 +40,14 @@ pub(crate) fn is_settled(log: &Log) -> bool {
             && reported
             && !matches!(status["phase"].as_str(), None | Some("Updating" | "Pending"))
     });
+    // A Rollout may still count a machine that another one has given back.
+    let cordoned = log.all(Kind::Node).filter(|(_, node)| service(node)["cordoned"] == true).count();
+    let out_of_service = cordoned + log.all(Kind::Host).filter(|(_, host)| is_failing(host)).count();
     let rollouts = log.all(Kind::Rollout).all(|(_, rollout)| {
         let status = &rollout["status"];
+        if status["counts"]["unavailable"].as_u64().is_some_and(|counted| counted > out_of_service as u64) {
+            return false;
+        }
         let name = rollout["spec"]["nodeConfigRef"]["name"].as_str().unwrap_or_default();
         let known = log.get(Kind::NodeConfig, name).map(|config| &config["status"]["completedRevision"]);
         status["phase"] != "Complete" || known == Some(&status["run"]["revision"])
@@ -52,6 +58,13 @@ pub(crate) fn is_settled(log: &Log) -> bool {
         (service["cordoned"] == true) == tainted && service["cordonedBy"].is_null() && service["excludedBy"].is_null()
     });
     hosts && rollouts && nodes
+}
+
+/// Whether its agent does not converge, or a Rollout failed on it.
+fn is_failing(host: &Value) -> bool {
+    let status = &host["status"];
+    let failed = |run: &Value| run["outcome"] == "Failed";
+    status["active"]["converged"] == false || status["runs"].as_array().is_some_and(|runs| runs.iter().any(failed))
 }
 
 fn rollout(rollout: &Value) -> Value {
