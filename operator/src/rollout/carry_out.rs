@@ -1,11 +1,13 @@
 //! Makes the one request that was decided on. Each write names the version it was decided on; a conflict is an answer, not
 //! an error: the decision is taken anew.
 
+use std::sync::Arc;
+
 use drover_core::{
     host::summarise,
     rollout::{NodeChange, PodKey, Request, Snapshot},
 };
-use drover_crds::{Host, Rollout, keys};
+use drover_crds::{Host, HostStatus, Rollout, keys};
 use k8s_openapi::{
     api::{
         core::v1::{Node, Pod},
@@ -85,21 +87,7 @@ pub(super) async fn carry_out(context: &Context, snapshot: &Snapshot, request: R
                 refused => settle(refused, |error| Error::Rollout(name, error)),
             }
         }
-        Request::WriteHost { host, status } => {
-            let Some(read) = snapshot.hosts.get(&host) else {
-                return Ok(Outcome::Conflict);
-            };
-            let mut next = read.clone();
-            next.status = Some(*status);
-            // What is said of the Host follows from it; to say it in the same write spares another one.
-            let node = snapshot.nodes.get(&read.spec.node_ref.name);
-            let summary = summarise(&next, node.is_some_and(|node| node.ready), now());
-            next.status = next.status.map(|status| with_summary(status, summary));
-            log_step(read, &next);
-            let hosts: Api<Host> = Api::namespaced(context.once.clone(), &context.namespace);
-            let written = objects::change_status(&hosts, read, &read.status, &next.status, MANAGER).await;
-            settle(written.map(|host| context.fleet.observe_host(host)), |error| Error::Host(host, error))
-        }
+        Request::WriteHost { host, status } => write_host(context, snapshot, host, *status).await,
         Request::PatchNode { node, resource_version, change } => {
             tracing::info!(node, ?change, "Node changes");
             let patch = Patch::Merge(node_patch(&resource_version, &change));
@@ -122,6 +110,32 @@ pub(super) async fn carry_out(context: &Context, snapshot: &Snapshot, request: R
         Request::DeleteJob { name, uid } => {
             jobs::delete(context, &name, uid).await.map_err(|error| Error::Job(name, error))
         }
+    }
+}
+
+/// Writes the status of a Host. It needs the snapshot no more while the answer is awaited.
+pub(super) fn write_host(
+    context: &Context,
+    snapshot: &Snapshot,
+    name: String,
+    status: HostStatus,
+) -> impl Future<Output = Result<Outcome, Error>> + Send + use<> {
+    let changed = snapshot.hosts.get(&name).map(|read| {
+        let mut next = read.clone();
+        next.status = Some(status);
+        // What is said of the Host follows from it; to say it in the same write spares another one.
+        let node = snapshot.nodes.get(&read.spec.node_ref.name);
+        let summary = summarise(&next, node.is_some_and(|node| node.ready), now());
+        next.status = next.status.map(|status| with_summary(status, summary));
+        log_step(read, &next);
+        (read.clone(), next)
+    });
+    let (fleet, hosts) =
+        (Arc::clone(&context.fleet), Api::<Host>::namespaced(context.once.clone(), &context.namespace));
+    async move {
+        let Some((read, next)) = changed else { return Ok(Outcome::Conflict) };
+        let written = objects::change_status(&hosts, &read, &read.status, &next.status, MANAGER).await;
+        settle(written.map(|host| fleet.observe_host(host)), |error| Error::Host(name, error))
     }
 }
 

@@ -125,6 +125,8 @@ pub(super) struct View<'a> {
     heard_others: bool,
     /// Everything was read from the API server, and nothing was written since.
     is_fresh: bool,
+    /// Until when that is good enough to begin machines although some of those under way were written since.
+    fresh_until: Option<Instant>,
 }
 
 /// What happened to machines.
@@ -158,7 +160,17 @@ impl<'a> View<'a> {
         snapshot.refused_evictions.clear();
         snapshot.refused_jobs.clear();
         let is_known = snapshot.rollout.resource_version() == rollout.resource_version();
-        let mut view = Self { context, gates, memory, snapshot, changes, listened, heard_others, is_fresh: false };
+        let mut view = Self {
+            context,
+            gates,
+            memory,
+            snapshot,
+            changes,
+            listened,
+            heard_others,
+            is_fresh: false,
+            fresh_until: None,
+        };
         let is_there = is_known || view.listen().await?;
         Ok(is_there.then_some(view))
     }
@@ -193,10 +205,21 @@ impl<'a> View<'a> {
             jobs: BTreeMap::new(),
             refused_jobs: BTreeMap::new(),
             other_rollouts: BTreeMap::new(),
+            unanswered: BTreeSet::new(),
             reported: None,
         };
         let listened = Instant::now();
-        Ok(Some(Self { context, gates, memory, snapshot, changes, listened, heard_others: true, is_fresh: false }))
+        Ok(Some(Self {
+            context,
+            gates,
+            memory,
+            snapshot,
+            changes,
+            listened,
+            heard_others: true,
+            is_fresh: false,
+            fresh_until: None,
+        }))
     }
 
     /// Keeps what is known for the next time.
@@ -278,7 +301,8 @@ impl<'a> View<'a> {
         let Request::WriteRollout(next) = request else { return false };
         let known = self.snapshot.rollout.status.iter().flat_map(|status| &status.in_flight);
         let known: BTreeSet<&str> = known.map(|entry| entry.token.as_str()).collect();
-        !self.is_fresh && next.in_flight.iter().any(|entry| !known.contains(entry.token.as_str()))
+        let is_fresh = self.is_fresh || self.fresh_until.is_some_and(|end| Instant::now() <= end);
+        !is_fresh && next.in_flight.iter().any(|entry| !known.contains(entry.token.as_str()))
     }
 
     /// Whether this request claims a machine under a budget, and what other Rollouts have entered is not known well enough.
@@ -312,16 +336,19 @@ impl<'a> View<'a> {
         let began = Instant::now();
         let Context { fleet, client, namespace, .. } = self.context;
         fleet.read(client, namespace).await.map_err(|error| Error::List("Hosts and Nodes", error))?;
-        let took = began.elapsed();
+        let (ended, took) = (Instant::now(), began.elapsed());
         tracing::debug!(
             hosts = fleet.hosts.count(),
             ?took,
             "Made sure of all Hosts and Nodes before machines are begun"
         );
-        self.memory.read = Some((Instant::now(), took));
+        self.memory.read = Some((ended, took));
         let is_there = self.listen().await?;
         self.take_changes();
         self.is_fresh = true;
+        // What was read first is as old by now as it took to read the rest; this allows as much again, for the machines under
+        // way that have something to do before others are begun. What is written for them is known by its answers.
+        self.fresh_until = Some(ended + took);
         Ok(is_there)
     }
 
@@ -329,6 +356,7 @@ impl<'a> View<'a> {
     pub(super) fn wrote(&mut self, about: &About, rollout: Option<Rollout>) {
         self.is_fresh = false;
         if let Some(rollout) = rollout {
+            self.fresh_until = None;
             self.snapshot.rollout = rollout;
             self.heard_others = false;
         }

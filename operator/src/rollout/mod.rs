@@ -17,7 +17,7 @@ use std::{
 };
 
 use drover_core::rollout::{NodeChange, Request, decide};
-use drover_crds::{DisruptionBudget, NodeConfig, Rollout, RolloutPhase, RolloutStatus};
+use drover_crds::{DisruptionBudget, HostStatus, NodeConfig, Rollout, RolloutPhase, RolloutStatus};
 use futures::FutureExt as _;
 use k8s_openapi::api::batch::v1::Job;
 use kube::{
@@ -29,7 +29,9 @@ use kube::{
         reflector::{ObjectRef, Store},
     },
 };
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 use crate::{
     context::{Context, now},
@@ -50,6 +52,9 @@ pub(crate) enum Error {
 /// The most requests in one go, and how many more for each machine: a guard against a decision that never comes to rest.
 const MOST_REQUESTS: usize = 1_000;
 const MOST_PER_HOST: usize = 30;
+
+/// How many Hosts are written at once.
+const AT_ONCE: usize = 4;
 
 /// For how long changes of machines are gathered before they are looked at.
 const TOGETHER: Duration = Duration::from_millis(100);
@@ -149,8 +154,24 @@ async fn go_on(shared: &Shared, memory: &mut gather::Memory, rollout: &Rollout) 
     Ok(next)
 }
 
-/// The same with a view of the world, from `began` on.
+/// The same with a view of the world, from `began` on. Whatever ends it, what was sent is answered.
 async fn until_rest(shared: &Shared, view: &mut gather::View<'_>, began: Instant) -> Result<Option<Action>, Error> {
+    let mut writes = HostWrites::default();
+    let ended = requests(shared, view, &mut writes, began).await;
+    let mut answered = Ok(());
+    while !writes.is_empty() {
+        answered = answered.and(writes.answer(&shared.context, view).await);
+    }
+    answered.and(ended)
+}
+
+/// One request after the other; while Hosts are written, what is next for other Hosts.
+async fn requests(
+    shared: &Shared,
+    view: &mut gather::View<'_>,
+    writes: &mut HostWrites,
+    began: Instant,
+) -> Result<Option<Action>, Error> {
     let Shared { context, costs, load_balancers, .. } = shared;
     let most = MOST_REQUESTS + MOST_PER_HOST * view.snapshot.hosts.count();
     for _ in 0..most {
@@ -160,22 +181,35 @@ async fn until_rest(shared: &Shared, view: &mut gather::View<'_>, began: Instant
         costs.put_into(context, &mut view.snapshot, &mut view.memory.weighed).await?;
         view.snapshot.load_balancers = load_balancers.answers();
         let decision = decide(&view.snapshot, now());
-        let Some(request) = decision.request else {
-            context.backoff.reset(&format!("rollout/{}", view.snapshot.rollout.name_any()));
-            let listens = view.listens_within(began).unwrap_or(Duration::MAX);
-            return Ok(Some(Action::requeue(decision.look_again.min(listens))));
+        let request = match decision.request {
+            Some(request) if view.must_hear_others(&request) => {
+                if !view.listen().await? {
+                    return Ok(None);
+                }
+                continue;
+            }
+            Some(Request::WriteHost { host, status })
+                if writes.has_room() && !view.snapshot.unanswered.contains(&host) =>
+            {
+                writes.send(context, view, host, *status);
+                continue;
+            }
+            _ if !writes.is_empty() => {
+                writes.answer(&shared.context, view).await?;
+                continue;
+            }
+            Some(request) => request,
+            None => {
+                context.backoff.reset(&format!("rollout/{}", view.snapshot.rollout.name_any()));
+                let listens = view.listens_within(began).unwrap_or(Duration::MAX);
+                return Ok(Some(Action::requeue(decision.look_again.min(listens))));
+            }
         };
         if view.must_be_fresh(&request) {
             if let Some(left) = view.reads_after() {
                 return Ok(Some(Action::requeue(left)));
             }
             if !view.read().await? {
-                return Ok(None);
-            }
-            continue;
-        }
-        if view.must_hear_others(&request) {
-            if !view.listen().await? {
                 return Ok(None);
             }
             continue;
@@ -202,30 +236,72 @@ async fn until_rest(shared: &Shared, view: &mut gather::View<'_>, began: Instant
             continue;
         }
         let about = gather::About::of(&request);
-        match carry_out::carry_out(context, &view.snapshot, request).await? {
-            carry_out::Outcome::Done(written) => {
-                if let Some(written) = &written {
-                    announce(context, &view.snapshot.rollout, Some(written)).await;
-                    view.memory.reported = Some(now());
-                }
-                view.wrote(&about, written.map(|written| *written));
-            }
-            carry_out::Outcome::Refused(pod, why) => {
-                view.snapshot.refused_evictions.insert(pod, why);
-            }
-            carry_out::Outcome::RefusedJob(job, why) => {
-                view.snapshot.refused_jobs.insert(job, why);
-                view.wrote(&about, None);
-            }
-            carry_out::Outcome::Conflict => {
-                tracing::debug!(?about, "The world changed meanwhile; deciding anew");
-                if !view.read_again(&about).await? {
-                    return Ok(None);
-                }
-            }
+        let outcome = carry_out::carry_out(context, &view.snapshot, request).await?;
+        if !take(context, view, &about, outcome).await? {
+            return Ok(None);
         }
     }
     Err(Error::NoRest(most))
+}
+
+/// Takes in how a request ended; false when the Rollout is gone.
+async fn take(
+    context: &Context,
+    view: &mut gather::View<'_>,
+    about: &gather::About,
+    outcome: carry_out::Outcome,
+) -> Result<bool, Error> {
+    match outcome {
+        carry_out::Outcome::Done(written) => {
+            if let Some(written) = &written {
+                announce(context, &view.snapshot.rollout, Some(written)).await;
+                view.memory.reported = Some(now());
+            }
+            view.wrote(about, written.map(|written| *written));
+        }
+        carry_out::Outcome::Refused(pod, why) => {
+            view.snapshot.refused_evictions.insert(pod, why);
+        }
+        carry_out::Outcome::RefusedJob(job, why) => {
+            view.snapshot.refused_jobs.insert(job, why);
+            view.wrote(about, None);
+        }
+        carry_out::Outcome::Conflict => {
+            tracing::debug!(?about, "The world changed meanwhile; deciding anew");
+            return Ok(view.read_again(about).await?);
+        }
+    }
+    Ok(true)
+}
+
+/// Writes of Hosts that are under way. Each names its own Host's version, so none depends on another's answer.
+#[derive(Default)]
+struct HostWrites(JoinSet<(String, Result<carry_out::Outcome, carry_out::Error>)>);
+
+impl HostWrites {
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether one more may be sent.
+    fn has_room(&self) -> bool {
+        self.0.len() < AT_ONCE
+    }
+
+    fn send(&mut self, context: &Context, view: &mut gather::View<'_>, host: String, status: HostStatus) {
+        let written = carry_out::write_host(context, &view.snapshot, host.clone(), status);
+        view.snapshot.unanswered.insert(host.clone());
+        self.0.spawn(async move { (host, written.await) }.in_current_span());
+    }
+
+    /// Waits for the next answer and takes it in.
+    async fn answer(&mut self, context: &Context, view: &mut gather::View<'_>) -> Result<(), Error> {
+        let Some(answered) = self.0.join_next().await else { return Ok(()) };
+        let (host, outcome) = answered.unwrap_or_else(|failed| std::panic::resume_unwind(failed.into_panic()));
+        view.snapshot.unanswered.remove(&host);
+        take(context, view, &gather::About::Host(host), outcome?).await?;
+        Ok(())
+    }
 }
 
 /// Publishes an event when the phase changed or another machine failed. An event that can not be published is no reason

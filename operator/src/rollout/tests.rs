@@ -39,6 +39,7 @@ pub(super) fn snapshot() -> Snapshot {
         jobs: [].into(),
         refused_jobs: [].into(),
         other_rollouts: [].into(),
+        unanswered: [].into(),
     }
 }
 

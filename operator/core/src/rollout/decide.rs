@@ -24,7 +24,8 @@ use crate::metadata::{name, uid};
 /// What is next, and when to look again when nothing happens before.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Decision {
-    /// The one request to make now. After it, take a new snapshot and ask again.
+    /// The one request to make now. After it, take a new snapshot and ask again; while a Host is written, the same can be done
+    /// with a snapshot that says so ([`Snapshot::unanswered`]).
     pub request: Option<Request>,
     /// Look again after this time at the latest, when there is no request.
     pub look_again: Duration,
@@ -63,7 +64,7 @@ fn next(snapshot: &Snapshot, now: Timestamp) -> Result<Request, Duration> {
     let held = people::held(rollout).is_some();
     let withdrawal = Withdrawal::of(snapshot, status);
     let mut finished = false;
-    for entry in &status.in_flight {
+    for entry in answered(snapshot, status) {
         if !is_alive(snapshot, entry) {
             finished = true;
             continue;
@@ -84,6 +85,10 @@ fn next(snapshot: &Snapshot, now: Timestamp) -> Result<Request, Duration> {
             steps::Next::Request(request) => return Ok(overdue(snapshot, status, now).unwrap_or(request)),
             steps::Next::Wait(time) => look_again = look_again.min(time),
         }
+    }
+    // What is decided about the run as a whole counts what came of them.
+    if !snapshot.unanswered.is_empty() {
+        return Err(look_again);
     }
 
     // What is finished leaves the ledger with its next write, whatever that says: one write for as many as there are.
@@ -156,6 +161,11 @@ fn sweep(snapshot: &Snapshot, status: &RolloutStatus) -> Snapshot {
 /// The entries of the ledger for which there is still something to do.
 fn alive(snapshot: &Snapshot, status: &RolloutStatus) -> Vec<InFlightHost> {
     status.in_flight.iter().filter(|entry| is_alive(snapshot, entry)).cloned().collect()
+}
+
+/// The entries of the ledger whose Hosts are not being written.
+fn answered<'a>(snapshot: &'a Snapshot, status: &'a RolloutStatus) -> impl Iterator<Item = &'a InFlightHost> {
+    status.in_flight.iter().filter(|entry| !snapshot.unanswered.contains(&entry.host))
 }
 
 enum Advance {
@@ -365,9 +375,10 @@ fn leave(snapshot: &Snapshot, now: Timestamp) -> Result<Request, Duration> {
         return Ok(request);
     }
     let status = snapshot.rollout.status.clone().unwrap_or_default();
-    let Some(entry) = status.in_flight.first() else {
+    if status.in_flight.is_empty() {
         return Ok(Request::RemoveFinalizer);
-    };
+    }
+    let Some(entry) = answered(snapshot, &status).next() else { return Err(IDLE) };
     match steps::give_back(snapshot, entry, "the Rollout was deleted while the machine was under way", now) {
         steps::Next::Request(request) => Ok(request),
         steps::Next::Wait(time) => Err(time),

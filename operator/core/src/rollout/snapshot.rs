@@ -56,6 +56,8 @@ pub struct Snapshot {
     pub refused_jobs: BTreeMap<String, String>,
     /// The other Rollouts of the namespace, by name; empty where it depends on none.
     pub other_rollouts: BTreeMap<String, RolloutView>,
+    /// The Hosts, by name, that a write is under way for: nothing is decided about them before its answer.
+    pub unanswered: BTreeSet<String>,
     /// When the operator last wrote how far the Rollout is, as far as it remembers: that alone is not written all the time.
     pub reported: Option<Timestamp>,
 }

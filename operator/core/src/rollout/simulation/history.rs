@@ -8,7 +8,7 @@ use jiff::SignedDuration;
 use serde_json::{Value, json};
 
 use super::{
-    super::{decide::decide, snapshot::Snapshot},
+    super::{decide::decide, request::Request, snapshot::Snapshot},
     world::{Luck, World, drained},
 };
 use crate::metadata::name;
@@ -131,7 +131,8 @@ impl Schedule {
             0..9 => {
                 let mut snapshot = self.world.snapshot(0);
                 self.older = snapshot.clone();
-                if let Some(request) = decide(&snapshot, self.world.now).request {
+                let at_once = self.random.usize(1..4);
+                for request in self.together(&mut snapshot, at_once) {
                     self.tell(|| format!("{request:?}"));
                     self.world.carry_out(0, request, &mut snapshot);
                 }
@@ -174,6 +175,24 @@ impl Schedule {
             23 => self.replace(),
             _ => self.annotate(),
         }
+    }
+
+    /// What is next, and while Hosts are written what is next for others, in the order in which it arrives.
+    fn together(&mut self, snapshot: &mut Snapshot, at_once: usize) -> Vec<Request> {
+        let mut requests = vec![];
+        while requests.len() < at_once {
+            match decide(snapshot, self.world.now).request {
+                Some(Request::WriteHost { host, status }) => {
+                    assert!(snapshot.unanswered.insert(host.clone()), "{host} is decided on before its answer");
+                    requests.push(Request::WriteHost { host, status });
+                }
+                // Not before all that was sent is answered.
+                Some(request) if requests.is_empty() => return vec![request],
+                Some(_) | None => break,
+            }
+        }
+        self.random.shuffle(&mut requests);
+        requests
     }
 
     fn cordon(&mut self) {

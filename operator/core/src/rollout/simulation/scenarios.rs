@@ -41,6 +41,29 @@ fn one_canary_first_then_the_rest() {
 }
 
 #[test]
+fn while_machines_are_written_the_others_go_on_and_the_run_waits() {
+    let mut world = World::new(4, json!({"strategy": {"maxParallel": 2, "maxUnavailable": 4}}));
+    while world.status().in_flight.is_empty() {
+        assert_eq!(world.step(0), None);
+    }
+    let mut snapshot = world.snapshot(0);
+    let mut written = vec![];
+    while let Some(request) = decide(&snapshot, world.now).request {
+        let Request::WriteHost { host, .. } = request else { panic!("before all answers: {request:?}") };
+        snapshot.unanswered.insert(host.clone());
+        written.push(host);
+    }
+    assert_eq!(written, ["node-1", "node-2"], "each once");
+    // The Rollout goes, and nothing that is written is decided on either.
+    snapshot.rollout.metadata.deletion_timestamp = Some(Time(world.now));
+    assert_eq!(decide(&snapshot, world.now).request, None);
+    snapshot.unanswered.remove("node-2");
+    let left = decide(&snapshot, world.now).request;
+    let Some(Request::WriteRollout(status)) = left else { panic!("{left:?}") };
+    assert_eq!(status.in_flight.len(), 1);
+}
+
+#[test]
 fn a_rollout_without_a_drain_never_touches_the_node() {
     let mut world = World::new(3, json!({"strategy": {"maxParallel": 3, "maxUnavailable": 3}}));
     let before = world.nodes.clone();

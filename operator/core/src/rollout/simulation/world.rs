@@ -235,6 +235,7 @@ impl World {
             jobs: self.jobs.clone(),
             refused_jobs: BTreeMap::new(),
             other_rollouts: self.other_rollouts.clone(),
+            unanswered: BTreeSet::new(),
         }
     }
 
