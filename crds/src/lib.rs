@@ -24,7 +24,10 @@ pub use host::{
     HostStatus, LeftLoadBalancer, NodeRef, Restore, RunOutcome, RunRecord,
 };
 pub use limit::{Limit, Tolerance};
-pub use master_pool::{MasterPool, MasterPoolSpec, MasterPoolStatus};
+pub use master_pool::{
+    Autoscaling, MasterPool, MasterPoolSpec, MasterPoolStatus, MinimumWindow, PlannedPeriod, PoolPlan, PoolScale,
+    Redundancy,
+};
 pub use node_config::{
     AptRepository, AptType, Archive, AuthorizedKey, Block, CaCertificate, ClaimConflict, ConfigMapSource,
     ContentSource, Cron, DataFormat, DataSource, Directory, DisruptionLevel, DisruptionPolicy, DisruptionRule,

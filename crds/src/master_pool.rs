@@ -1,6 +1,9 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use crate::rollout::{Window, WindowKind};
 
 /// A pool of masters.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -22,11 +25,81 @@ use serde::{Deserialize, Serialize};
     printcolumn(name = "Message", type_ = "string", json_path = ".status.message", priority = 1)
 )]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = ("!has(self.replicas) || !has(self.autoscaling)", "write either replicas or autoscaling: with both, each would undo the other"))]
 pub struct MasterPoolSpec {
-    /// How many masters run. Two survive the loss of one. Left out: 2.
+    /// How many masters run, always. Two survive the loss of one. Left out: 2, where there is no `autoscaling` either.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     #[x_kube(validation = ("self >= 1 && self <= 100", "write how many masters run, from 1 to 100; agents keep enforcing their last good catalog only while they have one, so a pool is never empty"))]
     pub replicas: Option<i32>,
+    /// How many masters run, by what they have to do. Each may be lost at any time: the spare ones are part of it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub autoscaling: Option<Autoscaling>,
+}
+
+/// How many masters run, by what they have to do: the time that they compile, the requests that they answer, what waits,
+/// and what the plan of the machines' runs says. `status.scale` tells why there are as many as there are.
+///
+/// For example `{min: 2, max: 8, redundancy: N+1, schedule: [{schedule: "0 7 * * MON-FRI", durationSeconds: 43200,
+/// timeZone: Europe/Berlin, min: 4}]}`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = ("!has(self.min) || self.min <= self.max", "min is greater than max"))]
+#[x_kube(validation = ("!has(self.schedule) || self.schedule.all(s, s.min <= self.max)", "an entry of schedule has a min that is greater than max"))]
+pub struct Autoscaling {
+    /// The fewest masters, spare ones included. Left out: 2.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schemars(range(min = 1, max = 100))]
+    pub min: Option<i32>,
+    /// The most masters. More are never started; `status.scale` and the condition `ScalingLimited` tell when more were wanted.
+    #[schemars(range(min = 1, max = 100))]
+    pub max: i32,
+    /// How many masters there are beside those that the load needs: `N+1` one, `N+2` two, `2N` as many again. Left out: `N+1`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub redundancy: Option<Redundancy>,
+    /// How much of a master's time may be used, in percent, before another one is needed. Left out: 60.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schemars(range(min = 10, max = 90))]
+    pub target_utilization: Option<i32>,
+    /// Times at which there are more masters at least, such as the hours in which revisions are rolled out.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    #[schemars(length(max = 16))]
+    pub schedule: Vec<MinimumWindow>,
+}
+
+/// How many masters there are beside those that the load needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Redundancy {
+    /// One: any one may be lost.
+    #[serde(rename = "N+1")]
+    One,
+    /// Two: one may be lost while another is replaced.
+    #[serde(rename = "N+2")]
+    Two,
+    /// As many again: a whole zone may be lost.
+    #[serde(rename = "2N")]
+    Double,
+}
+
+/// A time that comes again and again, in which there are so many masters at least.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MinimumWindow {
+    /// When it begins, as a cron expression of five fields: minute, hour, day of month, month, day of week, such as
+    /// `0 7 * * MON-FRI`.
+    #[schemars(length(min = 9, max = 128))]
+    #[x_kube(validation = (r"self.matches('^[^ ]+( +[^ ]+){4}$')", "write five fields with spaces between them: minute, hour, day of month, month, day of week; such as 0 7 * * MON-FRI"))]
+    pub schedule: String,
+    /// How long it lasts from each start, in seconds.
+    #[schemars(range(min = 60, max = 2_678_400))]
+    pub duration_seconds: i32,
+    /// The time zone of `schedule`, by its IANA name, such as `Europe/Berlin`. Left out: `UTC`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schemars(length(min = 1, max = 64))]
+    #[x_kube(validation = (r"self.matches('^[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+)*$')", "write the IANA name of a time zone, such as Europe/Berlin or UTC"))]
+    pub time_zone: Option<String>,
+    /// How many masters there are at least.
+    #[schemars(range(min = 1, max = 100))]
+    pub min: i32,
 }
 
 /// How the pool is.
@@ -45,6 +118,12 @@ pub struct MasterPoolStatus {
     /// Masters that serve, of those wanted: `2/2`.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub masters: Option<String>,
+    /// How many masters there are to be, and why.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub scale: Option<PoolScale>,
+    /// When the machines run that the pool serves, and what that asks of the masters.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub plan: Option<PoolPlan>,
     /// Where agents reach the pool: the address and port of its Service.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub address: Option<String>,
@@ -54,9 +133,100 @@ pub struct MasterPoolStatus {
     pub conditions: Vec<Condition>,
 }
 
+/// How many masters there are to be, and why. Numbers that are not whole are written as text, such as `2.6`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PoolScale {
+    /// How many.
+    pub replicas: i32,
+    /// How many the load needs, without spare ones.
+    pub needed: String,
+    /// Why, in one line: `4 masters: 2.6 needed at p95 (compile time), +1 for N+1`.
+    pub message: String,
+    /// Seconds of compiling in a second, by all masters: the 95th percentile of the last minutes.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub compile_seconds_per_second: Option<String>,
+    /// Requests in a second, to all masters: the 95th percentile of the last minutes.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub requests_per_second: Option<String>,
+    /// How long a catalog waited for its turn, in milliseconds: the 95th percentile of the last minutes.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub queue_wait_millis: Option<i64>,
+    /// Requests in a second that were sent away because a master was full.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub refusals_per_second: Option<String>,
+}
+
+/// When the machines run that the pool serves, and what that asks of the masters.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PoolPlan {
+    /// How many machines have a slot.
+    pub hosts: i32,
+    /// The intervals that NodeConfigs ask for, and the periods that they are rounded down to.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub periods: Vec<PlannedPeriod>,
+    /// The width of a slot, in seconds.
+    pub slot_seconds: i32,
+    /// How many machines run in the fullest slot.
+    pub fullest_slot: i32,
+    /// How much of the masters' time that takes on average, in percent.
+    pub utilization_percent: i32,
+    /// How much of it in the fullest slot, in percent.
+    pub peak_utilization_percent: i32,
+    /// How many catalogs are compiled at once at most.
+    pub peak_concurrency: i32,
+    /// Whether the work of each slot ends within it. If not, the condition `Overcommitted` says by how much.
+    pub fits: bool,
+}
+
+/// An interval, and what becomes of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PlannedPeriod {
+    /// What NodeConfigs ask for, in seconds.
+    pub interval_seconds: i32,
+    /// How often the machines run, in seconds: no longer than that, and twice, four times … the shortest period.
+    pub period_seconds: i32,
+    /// How many machines.
+    pub hosts: i32,
+}
+
 impl MasterPoolSpec {
-    /// How many masters run.
+    /// How many masters run where nothing scales them.
     pub fn resolved_replicas(&self) -> i32 {
         self.replicas.unwrap_or(2)
+    }
+}
+
+impl Autoscaling {
+    /// The fewest masters.
+    pub fn resolved_min(&self) -> i32 {
+        self.min.unwrap_or(2)
+    }
+
+    /// How many there are beside those that the load needs.
+    pub fn resolved_redundancy(&self) -> Redundancy {
+        self.redundancy.unwrap_or(Redundancy::One)
+    }
+
+    /// How much of a master's time may be used, in percent.
+    pub fn resolved_target_utilization(&self) -> i32 {
+        self.target_utilization.unwrap_or(60)
+    }
+}
+
+impl MinimumWindow {
+    /// When it is open.
+    pub fn window(&self) -> Window {
+        Window {
+            kind: WindowKind::Allow,
+            schedule: Some(self.schedule.clone()),
+            duration_seconds: Some(self.duration_seconds),
+            time_zone: self.time_zone.clone(),
+            from: None,
+            to: None,
+            reason: None,
+        }
     }
 }

@@ -11,10 +11,13 @@
 //! - [`host`]: how a host is, and what a new one is assigned
 //! - [`logging`]: what may be logged
 //! - [`rollout`]: which machine is next, and which step
+//! - [`slots`]: when each machine runs
+//! - [`pool`]: how many masters there are
 //!
 //! No client, no runtime, no clock, no randomness: the operator, the masters, the simulator of the tests and the
 //! command-line tools call the same functions.
 
+mod calendar;
 pub mod compile;
 pub mod data;
 pub mod disruption;
@@ -23,8 +26,10 @@ pub mod host;
 pub mod local;
 pub mod logging;
 pub mod metadata;
+pub mod pool;
 pub mod revision;
 pub mod rollout;
 pub mod selector;
+pub mod slots;
 pub mod sources;
 pub mod trial;

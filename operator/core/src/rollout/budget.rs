@@ -12,11 +12,11 @@ use drover_crds::{DisruptionBudget, DisruptionBudgetStatus, Host, InFlightHost, 
 use jiff::Timestamp;
 
 use super::{
-    calendar::{At, Calendar},
     population,
     snapshot::{Ledger, NodeView, Snapshot},
 };
 use crate::{
+    calendar::{At, Calendar},
     metadata::{name, uid},
     selector,
 };

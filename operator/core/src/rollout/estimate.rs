@@ -6,12 +6,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
     admission::Hold,
-    calendar::{At, Calendar},
     population::{self, Goal, Member, Standing},
     schedule,
     snapshot::Snapshot,
     stage,
 };
+use crate::calendar::{At, Calendar};
 
 /// How many windows ahead are looked at.
 const MOST_WINDOWS: usize = 64;

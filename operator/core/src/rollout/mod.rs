@@ -19,7 +19,7 @@
 //! - `admission`: whether a further machine may be begun, and which
 //! - `steps`: what is next for a machine under way; `drain`: while its pods leave it;
 //!   `load_balancer`: while it leaves load balancers
-//! - `schedule`: whether the Rollout's windows let machines be begun; `calendar`: windows on the time line
+//! - `schedule`: whether the Rollout's windows let machines be begun
 //! - `budget`: whether the namespace's budgets let it
 //! - `deadline`: whether it makes no progress for too long
 //! - `estimate`: when the run will be done
@@ -28,7 +28,6 @@
 
 mod admission;
 mod budget;
-mod calendar;
 mod checks;
 mod cost;
 mod deadline;

@@ -6,11 +6,11 @@ use drover_crds::{OnClose, Schedule};
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
-    calendar::{At, Calendar},
     estimate,
     population::{Goal, Member},
     snapshot::Snapshot,
 };
+use crate::calendar::{At, Calendar};
 
 /// How long to wait at least before it is asked again: what the clock says may be a moment early.
 const SOONEST: Duration = Duration::from_secs(1);

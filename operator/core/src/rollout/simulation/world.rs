@@ -15,7 +15,6 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::json;
 
 use super::super::{
-    calendar::{At, Calendar},
     decide::{Decision, decide},
     gate::{GateAnswer, GateEvidence},
     hook::{JobView, RolloutJob},
@@ -25,7 +24,10 @@ use super::super::{
         PodView, RolloutView, Snapshot,
     },
 };
-use crate::metadata::{name, uid};
+use crate::{
+    calendar::{At, Calendar},
+    metadata::{name, uid},
+};
 
 #[derive(Clone)]
 pub(super) struct Pod {

@@ -20,13 +20,13 @@ const MOST_CHANGES: usize = 256;
 
 /// Windows that were understood.
 #[derive(Debug)]
-pub(super) struct Calendar {
+pub(crate) struct Calendar {
     windows: Vec<Span>,
 }
 
 /// What is so at a moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum At {
+pub(crate) enum At {
     /// Machines may be begun.
     Open {
         /// When that ends; absent when no end is in sight.
@@ -63,7 +63,7 @@ enum Times {
 impl Calendar {
     /// Reads the windows. The error names the first that can not be understood, as `windows[2]`, says what is wrong with it
     /// and what to write.
-    pub(super) fn of(windows: &[Window], now: Timestamp) -> Result<Self, String> {
+    pub(crate) fn of(windows: &[Window], now: Timestamp) -> Result<Self, String> {
         let read = |(index, window): (usize, &Window)| {
             span(window, now).map_err(|why| format!("windows[{index}] can not be understood: {why}"))
         };
@@ -71,7 +71,7 @@ impl Calendar {
     }
 
     /// What is so at this moment.
-    pub(super) fn at(&self, now: Timestamp) -> At {
+    pub(crate) fn at(&self, now: Timestamp) -> At {
         let until = self.next_change(now);
         let spans = |kind| self.windows.iter().filter(move |span| span.kind == kind);
         let denied = spans(WindowKind::Deny).filter_map(|span| Some((span, span.at(now)?)));
@@ -96,12 +96,12 @@ impl Calendar {
     }
 
     /// When it opens next, in words.
-    pub(super) fn opens(&self, at: Option<Timestamp>) -> String {
+    pub(crate) fn opens(&self, at: Option<Timestamp>) -> String {
         at.map_or_else(|| "none opens again".to_owned(), |at| format!("opens {}", self.moment(at)))
     }
 
     /// A moment to the minute, in the time zone of the first window that has one.
-    pub(super) fn moment(&self, at: Timestamp) -> String {
+    pub(crate) fn moment(&self, at: Timestamp) -> String {
         let zone = self.windows.iter().find_map(|span| match &span.times {
             Times::Recurring { zone, .. } => Some(zone),
             Times::Once { .. } => None,
