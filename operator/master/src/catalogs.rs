@@ -6,7 +6,10 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -16,12 +19,17 @@ use drover_core::{
     compile::{Subject, compile},
     revision::Content,
 };
-use tokio::{sync::Semaphore, time::timeout};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{Instant, timeout},
+};
 
-use crate::fleet::HostView;
+use crate::{fleet::HostView, metrics::Metrics};
 
 /// How long a compilation waits for its turn.
 const TURN: Duration = Duration::from_secs(5);
+/// How many wait for their turn; others are sent away at once.
+const MAX_WAITING: usize = 1024;
 /// How many hosts' results are kept.
 const MAX_HOSTS: usize = 100_000;
 /// How many bytes of bodies are kept.
@@ -45,18 +53,41 @@ pub(crate) struct Busy;
 pub(crate) struct Catalogs {
     turns: Arc<Semaphore>,
     cache: Mutex<Cache>,
+    /// How many wait for a turn.
+    waiting: AtomicUsize,
+    metrics: Arc<Metrics>,
 }
 
 impl Catalogs {
     /// Compiles up to `slots` catalogs at once, at least one.
-    pub(crate) fn new(slots: usize) -> Self {
-        let cache = Cache::new(MAX_HOSTS, MAX_BODY_BYTES);
-        Self { turns: Arc::new(Semaphore::new(slots.clamp(1, Semaphore::MAX_PERMITS))), cache: Mutex::new(cache) }
+    pub(crate) fn new(slots: usize, metrics: Arc<Metrics>) -> Self {
+        let cache = Mutex::new(Cache::new(MAX_HOSTS, MAX_BODY_BYTES));
+        let turns = Arc::new(Semaphore::new(slots.clamp(1, Semaphore::MAX_PERMITS)));
+        Self { turns, cache, waiting: AtomicUsize::new(0), metrics }
     }
 
     /// What the host's inputs led to when they were compiled before.
     pub(crate) fn remembered(&self, host: &HostView) -> Option<Compiled> {
         self.lock().get(&host.identity.uid, &host.inputs)
+    }
+
+    /// A turn to compile, first come, first served.
+    async fn turn(&self) -> Result<OwnedSemaphorePermit, Busy> {
+        struct Place<'a>(&'a AtomicUsize);
+        impl Drop for Place<'_> {
+            fn drop(&mut self) {
+                self.0.fetch_sub(1, Ordering::AcqRel);
+            }
+        }
+        let began = Instant::now();
+        let place = Place(&self.waiting);
+        if self.waiting.fetch_add(1, Ordering::AcqRel) >= MAX_WAITING {
+            return Err(Busy);
+        }
+        let turn = timeout(TURN, Arc::clone(&self.turns).acquire_owned()).await;
+        drop(place);
+        self.metrics.waited(began.elapsed());
+        turn.map_err(|_| Busy)?.map_err(|_| Busy)
     }
 
     /// Compiles the host's catalog.
@@ -66,7 +97,7 @@ impl Catalogs {
         facts: &Facts,
         contents: Vec<(RevisionRef, Arc<Content>)>,
     ) -> Result<Compiled, Busy> {
-        let turn = timeout(TURN, Arc::clone(&self.turns).acquire_owned()).await.map_err(|_| Busy)?.map_err(|_| Busy)?;
+        let turn = self.turn().await?;
         // Another request of this host may have done it meanwhile.
         if let Some(compiled @ (Compiled::Failed(_) | Compiled::Catalog { body: Some(_), .. })) = self.remembered(host)
         {
@@ -81,10 +112,14 @@ impl Catalogs {
             reboot: host.reboot.clone(),
             commands: host.commands.clone(),
         };
+        let metrics = Arc::clone(&self.metrics);
         // The turn goes with the work: a caller that leaves does not stop it.
         let work = move || {
             let _turn = turn;
-            render(&subject, &contents)
+            let began = Instant::now();
+            let compiled = render(&subject, &contents);
+            metrics.compiled(began.elapsed());
+            compiled
         };
         let compiled = tokio::task::spawn_blocking(work).await;
         let compiled = compiled.unwrap_or_else(|_| {

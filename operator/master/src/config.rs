@@ -31,6 +31,11 @@ pub struct Config {
     /// How many catalogs are compiled at once; the master's number of processors is a good choice.
     #[arg(long, env = "DROVER_COMPILE_SLOTS", value_name = "COUNT", default_value_t = 4)]
     pub compile_slots: usize,
+
+    /// The address that metrics are served on, without TLS: `/metrics` for Prometheus and `/load` for the operator, which scales
+    /// the pool by it. Left out: nowhere.
+    #[arg(long, env = "DROVER_METRICS_LISTEN", value_name = "ADDRESS:PORT")]
+    pub metrics_listen: Option<SocketAddr>,
 }
 
 fn service_account(name: &str) -> Result<String, String> {

@@ -41,7 +41,12 @@ pub(crate) async fn facts(
 ) -> Result<StatusCode, Problem> {
     let facts: Facts = read(request).await?;
     let host = app.fleet.host_of(&node).ok_or_else(|| no_host(&node))?;
-    save(&app, &host, status::facts(&host, facts)).await
+    let is_first = host.facts.is_none();
+    let saved = save(&app, &host, status::facts(&host, facts)).await?;
+    if is_first {
+        app.metrics.signed_up();
+    }
+    Ok(saved)
 }
 
 /// Takes the report of the caller's run.

@@ -6,6 +6,8 @@
 //! - `fleet`: Hosts and revisions in memory, and who waits for which host
 //! - `catalogs`: catalogs, compiled once for each state of a host
 //! - `status`: what is written into Hosts
+//! - `slots`: when those come back that were sent away
+//! - `metrics`: what a master measures of itself
 //! - `tls`: the certificate
 //!
 //! A master keeps nothing that others need: any may die at any time, and all answer alike. Without the API server it goes
@@ -17,8 +19,10 @@ mod catalogs;
 mod config;
 mod fleet;
 mod intake;
+mod metrics;
 mod poll;
 mod server;
+mod slots;
 mod status;
 #[cfg(test)]
 mod testing;
@@ -124,6 +128,16 @@ async fn serve(
         .max_concurrent_streams(16);
 
     let mut parts = JoinSet::new();
+    if let Some(address) = config.metrics_listen {
+        let listener = tokio::net::TcpListener::bind(address).await;
+        let listener = listener.map_err(|source| Error::Listen { address, source })?;
+        let routes = metrics::router(Arc::clone(&app));
+        parts.spawn(async move {
+            if let Err(error) = axum::serve(listener, routes).await {
+                tracing::error!(%error, "metrics are served no more");
+            }
+        });
+    }
     parts.spawn(certificate.follow());
     watch(&mut parts, client, &config.namespace, &fleet);
     let drain = async {

@@ -130,7 +130,10 @@ async fn look(app: &App, node: &NodeIdentity, wanted: &Wanted) -> Look {
         Some(Compiled::Catalog { etag, .. }) if wanted.etag.as_ref() == Some(&etag) => {
             Compiled::Catalog { etag, body: None }
         }
-        Some(compiled @ (Compiled::Failed(_) | Compiled::Catalog { body: Some(_), .. })) => compiled,
+        Some(compiled @ (Compiled::Failed(_) | Compiled::Catalog { body: Some(_), .. })) => {
+            app.metrics.remembered();
+            compiled
+        }
         Some(Compiled::Catalog { body: None, .. }) | None => {
             let contents = match app.fleet.contents(&host.assigned) {
                 Ok(contents) => contents,

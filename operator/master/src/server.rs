@@ -1,13 +1,13 @@
 //! The routes, and what each request goes through before a handler sees it: a span, a place among the open requests, and
 //! the proof of who calls. All that comes before the body is read. What is not a route is not there.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Router,
     extract::{DefaultBodyLimit, Request, State},
-    http::StatusCode,
-    middleware::{Next, from_fn, from_fn_with_state},
+    http::{HeaderValue, StatusCode, header::RETRY_AFTER},
+    middleware::{Next, from_fn_with_state},
     response::{IntoResponse, Response},
     routing::{get, post, put},
 };
@@ -18,15 +18,20 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, Span, field};
 
 use crate::{
-    answer::Problem,
+    answer::{Full, Problem},
     auth::Authenticator,
     catalogs::Catalogs,
     config::Config,
     fleet::Fleet,
     intake::{self, MAX_FACTS, MAX_REPORT},
+    metrics::Metrics,
     poll,
+    slots::Slots,
     status::Hosts,
 };
+
+/// When those come back at the soonest who find no place.
+const SOON: Duration = Duration::from_secs(5);
 
 /// What the handlers share.
 pub(crate) struct Shared {
@@ -34,8 +39,10 @@ pub(crate) struct Shared {
     pub(crate) catalogs: Catalogs,
     pub(crate) hosts: Hosts,
     pub(crate) draining: CancellationToken,
+    pub(crate) metrics: Arc<Metrics>,
     callers: Authenticator,
     open: Semaphore,
+    slots: Slots,
 }
 
 /// What the handlers share, shared.
@@ -44,9 +51,12 @@ pub(crate) type App = Arc<Shared>;
 impl Shared {
     /// A master's state; `draining` ends its service.
     pub(crate) fn new(config: &Config, client: &Client, fleet: Arc<Fleet>, draining: CancellationToken) -> Self {
+        let metrics = Arc::new(Metrics::new(config.compile_slots));
         Self {
             fleet,
-            catalogs: Catalogs::new(config.compile_slots),
+            catalogs: Catalogs::new(config.compile_slots, Arc::clone(&metrics)),
+            metrics,
+            slots: Slots::default(),
             hosts: Hosts::new(client.clone(), &config.namespace),
             draining,
             callers: Authenticator::new(client.clone(), config.agent_service_account.clone()),
@@ -63,7 +73,12 @@ pub(crate) fn router(app: App) -> Router {
         .route(routes::REPORT, post(intake::report).layer(DefaultBodyLimit::max(MAX_REPORT)))
         .layer(from_fn_with_state(Arc::clone(&app), admit));
     let unknown = || async { Problem::new(StatusCode::NOT_FOUND, "there is nothing here").into_response() };
-    Router::new().route(routes::READY, get(ready)).merge(agents).fallback(unknown).layer(from_fn(trace)).with_state(app)
+    Router::new()
+        .route(routes::READY, get(ready))
+        .merge(agents)
+        .fallback(unknown)
+        .layer(from_fn_with_state(Arc::clone(&app), trace))
+        .with_state(app)
 }
 
 async fn ready(State(app): State<App>) -> Result<&'static str, Problem> {
@@ -79,28 +94,38 @@ async fn ready(State(app): State<App>) -> Result<&'static str, Problem> {
 
 /// Lets in who has proven which Node it is, as long as there is room.
 async fn admit(State(app): State<App>, mut request: Request, next: Next) -> Result<Response, Problem> {
-    let later = |text| Problem::later(StatusCode::SERVICE_UNAVAILABLE, 5, text);
-    let _place = app.open.try_acquire().map_err(|_| later("this master has as many open requests as it takes"))?;
+    let full = |reason, text| Problem::full(reason, SOON, text);
+    let place = app.open.try_acquire();
+    let _place = place.map_err(|_| full("requests", "this master has as many open requests as it takes"))?;
+    let _open = app.metrics.opened();
     let node = app.callers.authenticate(request.headers()).await?;
     Span::current().record("host", &node.name);
     // Before the first list is whole, what is missing may only be unread.
     if !app.fleet.is_filled() {
-        return Err(later("this master has not read all Hosts and revisions yet"));
+        return Err(full("starting", "this master has not read all Hosts and revisions yet"));
     }
+    app.metrics.called(&node.uid);
     request.extensions_mut().insert(node);
     Ok(next.run(request).await)
 }
 
 /// One span a request: no token, no body, and no path that is not ours.
-async fn trace(request: Request, next: Next) -> Response {
+async fn trace(State(app): State<App>, request: Request, next: Next) -> Response {
     const KNOWN: [&str; 4] = [routes::CATALOG, routes::FACTS, routes::REPORT, routes::READY];
     let route = KNOWN.into_iter().find(|route| *route == request.uri().path()).unwrap_or("unknown");
     let span =
         tracing::info_span!("request", method = %request.method(), route, host = field::Empty, status = field::Empty);
     let start = Instant::now();
     let handled = async {
-        let response = next.run(request).await;
+        let mut response = next.run(request).await;
         let status = response.status();
+        if let Some(Full { reason, soonest }) = response.extensions().get::<Full>().copied() {
+            app.metrics.refused(reason);
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(app.slots.take(soonest)));
+        }
+        if route != routes::READY {
+            app.metrics.answered(route, status);
+        }
         Span::current().record("status", status.as_u16());
         let millis = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
         if status.is_server_error() {

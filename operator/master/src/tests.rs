@@ -78,6 +78,7 @@ async fn serves_over_tls_and_ends_in_peace() {
         agent_service_account: AGENT.into(),
         max_open_requests: 10,
         compile_slots: 1,
+        metrics_listen: None,
     };
     let (service, handle) = pair();
     let (reviewed, polling) = oneshot::channel();

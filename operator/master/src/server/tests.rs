@@ -81,6 +81,7 @@ impl Master {
             agent_service_account: AGENT.into(),
             max_open_requests,
             compile_slots: 2,
+            metrics_listen: None,
         };
         let shared = Shared::new(&config, &client, Arc::default(), CancellationToken::new());
         Self { app: Arc::new(shared), api }
