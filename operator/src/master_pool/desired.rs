@@ -18,6 +18,18 @@ use crate::context::MasterTemplate;
 /// The port that masters serve on, and their Service.
 const PORT: i32 = 8443;
 
+/// The port that masters tell their metrics on.
+const METRICS_PORT: i32 = 9464;
+
+/// Where a master tells its load.
+pub(super) fn metrics_url(ip: &str) -> String {
+    if ip.contains(':') {
+        format!("http://[{ip}]:{METRICS_PORT}/load")
+    } else {
+        format!("http://{ip}:{METRICS_PORT}/load")
+    }
+}
+
 /// A pool's wishes.
 pub(super) struct Pool<'a> {
     object: &'a MasterPool,
@@ -116,7 +128,7 @@ impl<'a> Pool<'a> {
         })
     }
 
-    pub(super) fn deployment(&self) -> Value {
+    pub(super) fn deployment(&self, replicas: i32) -> Value {
         let agents = format!("system:serviceaccount:{}:drover-agent", self.namespace);
         let probe = json!({"path": drover_catalog::routes::READY, "port": "https", "scheme": "HTTPS"});
         let spread = |key: &str| {
@@ -128,7 +140,7 @@ impl<'a> Pool<'a> {
         json!({
             "apiVersion": "apps/v1", "kind": "Deployment", "metadata": self.metadata(&self.name),
             "spec": {
-                "replicas": self.object.spec.resolved_replicas(),
+                "replicas": replicas,
                 "selector": {"matchLabels": self.selector()},
                 "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
                 "template": {
@@ -156,8 +168,12 @@ impl<'a> Pool<'a> {
                                 {"name": "DROVER_LOG", "value": self.template.log},
                                 {"name": "DROVER_LOG_FORMAT", "value": self.template.log_format},
                                 {"name": "DROVER_LISTEN", "value": format!("[::]:{PORT}")},
+                                {"name": "DROVER_METRICS_LISTEN", "value": format!("[::]:{METRICS_PORT}")},
                             ],
-                            "ports": [{"name": "https", "containerPort": PORT, "protocol": "TCP"}],
+                            "ports": [
+                                {"name": "https", "containerPort": PORT, "protocol": "TCP"},
+                                {"name": "metrics", "containerPort": METRICS_PORT, "protocol": "TCP"},
+                            ],
                             "readinessProbe": {"httpGet": probe, "periodSeconds": 2, "failureThreshold": 2},
                             "resources": {"requests": {"cpu": "20m", "memory": "32Mi"}, "limits": {"memory": "512Mi"}},
                             "securityContext": {

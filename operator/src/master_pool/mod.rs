@@ -2,12 +2,14 @@
 //! where they are and whom to trust.
 
 mod desired;
+mod plan;
+mod scale;
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use drover_crds::{
-    MasterPool, MasterPoolStatus,
-    condition::{self, Summary},
+    MasterPool, MasterPoolStatus, NodeConfig, PoolPlan, PoolScale,
+    condition::{self, Status, Summary},
 };
 use futures::FutureExt as _;
 use jiff::Timestamp;
@@ -18,9 +20,11 @@ use k8s_openapi::{
         core::v1::{ConfigMap, Secret, Service},
         policy::v1::PodDisruptionBudget,
     },
+    apimachinery::pkg::apis::meta::v1::Condition,
 };
 use kube::{
     Api, ResourceExt as _,
+    api::ListParams,
     runtime::{
         Controller,
         controller::{self, Action},
@@ -28,7 +32,7 @@ use kube::{
 };
 use tokio_util::sync::CancellationToken;
 
-use self::desired::Pool;
+use self::{desired::Pool, plan::Planning, scale::Scales};
 use crate::{
     certificates::{self, Pair},
     context::{Context, now},
@@ -49,6 +53,10 @@ pub(crate) enum Error {
     Certificate(String, #[source] rcgen::Error),
     #[error("cannot apply {0} {1}")]
     Apply(&'static str, String, #[source] kube::Error),
+    #[error("cannot list the masters of MasterPool {0}")]
+    ListMasters(String, #[source] kube::Error),
+    #[error("cannot list NodeConfigs")]
+    ListNodeConfigs(#[source] kube::Error),
     #[error("cannot write the status of MasterPool {0}")]
     WriteStatus(String, #[source] kube::Error),
 }
@@ -63,11 +71,19 @@ pub(crate) async fn control(context: Context, stop: CancellationToken) {
         .owns(Api::<ConfigMap>::namespaced(client, &namespace), objects::watching())
         .graceful_shutdown_on(stop.cancelled_owned())
         .run(
-            |pool, context| reconcile(pool, context).boxed(),
-            |pool, _, context| Action::requeue(context.backoff.failed(&format!("master-pool/{}", pool.name_any()))),
-            Arc::new(context),
+            |pool, shared| reconcile(pool, shared).boxed(),
+            |pool, _, shared: Arc<Shared>| {
+                Action::requeue(shared.context.backoff.failed(&format!("master-pool/{}", pool.name_any())))
+            },
+            Arc::new(Shared { context, scales: Scales::default() }),
         );
     objects::drain("master-pool", stream).await;
+}
+
+/// Shared by all pools.
+struct Shared {
+    context: Context,
+    scales: Scales,
 }
 
 /// What was applied, for the status.
@@ -76,13 +92,22 @@ struct Applied {
     service: Service,
 }
 
+/// How many masters there are to be, and what they have to do.
+struct Wanted {
+    replicas: i32,
+    scale: Option<PoolScale>,
+    plan: PoolPlan,
+}
+
 #[tracing::instrument(skip_all, fields(master_pool = %pool.name_any()))]
-async fn reconcile(pool: Arc<MasterPool>, context: Arc<Context>) -> Result<Action, Error> {
+async fn reconcile(pool: Arc<MasterPool>, shared: Arc<Shared>) -> Result<Action, Error> {
+    let context = &shared.context;
     if pool.metadata.deletion_timestamp.is_some() || !context.leadership.is_held() {
+        shared.scales.forget(&pool);
         return Ok(Action::await_change());
     }
     let wanted = Pool::new(&pool, &context.namespace, &context.master);
-    let authority = certificates(&context, &wanted, now()).await?;
+    let authority = certificates(context, &wanted, now()).await?;
 
     let (client, namespace) = (&context.client, context.namespace.as_str());
     let name = wanted.name();
@@ -97,10 +122,11 @@ async fn reconcile(pool: Arc<MasterPool>, context: Arc<Context>) -> Result<Actio
     let budgets: Api<PodDisruptionBudget> = Api::namespaced(client.clone(), namespace);
     objects::apply(&budgets, name, MANAGER, &wanted.budget()).await.map_err(failed("PodDisruptionBudget"))?;
     let deployments: Api<Deployment> = Api::namespaced(client.clone(), namespace);
-    let deployment =
-        objects::apply(&deployments, name, MANAGER, &wanted.deployment()).await.map_err(failed("Deployment"))?;
+    let many = how_many(&shared, &pool).await?;
+    let object = wanted.deployment(many.replicas);
+    let deployment = objects::apply(&deployments, name, MANAGER, &object).await.map_err(failed("Deployment"))?;
 
-    let status = status(&pool, &Applied { deployment, service });
+    let status = status(&pool, &many, &Applied { deployment, service });
     if pool.status.as_ref() != Some(&status) {
         let name = pool.name_any();
         let api: Api<MasterPool> = Api::namespaced(client.clone(), namespace);
@@ -110,7 +136,29 @@ async fn reconcile(pool: Arc<MasterPool>, context: Arc<Context>) -> Result<Actio
         }
     }
     context.backoff.reset(&format!("master-pool/{}", pool.name_any()));
-    Ok(Action::requeue(RESYNC))
+    Ok(Action::requeue(if pool.spec.autoscaling.is_some() { scale::EVERY } else { RESYNC }))
+}
+
+/// How many masters there are to be, and why.
+async fn how_many(shared: &Shared, pool: &MasterPool) -> Result<Wanted, Error> {
+    let Shared { context, scales } = shared;
+    let configs: Api<NodeConfig> = Api::namespaced(context.client.clone(), &context.namespace);
+    let configs = configs.list(&ListParams::default()).await.map_err(Error::ListNodeConfigs)?.items;
+    let hosts = context.fleet.hosts.all();
+    let planning = Planning::of(hosts.iter().map(Arc::as_ref), &configs);
+    let measured = scales.measure(context, pool).await?;
+    let told = |replicas| planning.told(replicas, measured.slots, measured.seconds_per_run);
+    let Some(autoscaling) = &pool.spec.autoscaling else {
+        let replicas = pool.spec.resolved_replicas();
+        return Ok(Wanted { replicas, scale: None, plan: told(replicas) });
+    };
+    let current = pool.status.as_ref().and_then(|status| status.scale.as_ref()).map_or(0, |scale| scale.replicas);
+    let size = scales.size(pool, autoscaling, &measured, &planning.load(measured.seconds_per_run), current);
+    if size.replicas != current {
+        tracing::info!(replicas = size.replicas, why = size.why, "The pool is scaled");
+    }
+    let scale = Some(scale::told(&size, measured.load.as_ref()));
+    Ok(Wanted { replicas: size.replicas, scale, plan: told(size.replicas) })
 }
 
 /// Makes the authority where there is none, and the server certificate where there is none or it ends soon. Returns the
@@ -160,9 +208,9 @@ fn pair(secret: &Secret) -> Option<Pair> {
     Some(Pair { certificate: text("tls.crt")?, key: text("tls.key")?, not_after })
 }
 
-fn status(pool: &MasterPool, applied: &Applied) -> MasterPoolStatus {
+fn status(pool: &MasterPool, many: &Wanted, applied: &Applied) -> MasterPoolStatus {
     let Applied { deployment, service } = applied;
-    let wanted = pool.spec.resolved_replicas();
+    let wanted = many.replicas;
     let deployed = deployment.status.as_ref();
     let ready = deployed.and_then(|status| status.ready_replicas).unwrap_or(0);
     let updated = deployed.and_then(|status| status.updated_replicas).unwrap_or(0);
@@ -177,12 +225,32 @@ fn status(pool: &MasterPool, applied: &Applied) -> MasterPoolStatus {
     let generation = pool.metadata.generation;
     let mut conditions = pool.status.clone().unwrap_or_default().conditions;
     condition::summarise(&mut conditions, summary, phase, &message, generation, now());
+    overcommitted(&mut conditions, many, generation);
     MasterPoolStatus {
         observed_generation: generation,
         phase: Some(phase.to_owned()),
         message: Some(message),
         masters: Some(format!("{ready}/{wanted}")),
+        scale: many.scale.clone(),
+        plan: Some(many.plan.clone()),
         address: desired::address(service),
         conditions,
     }
+}
+
+/// Says whether the plan of the machines' runs fits into the masters.
+fn overcommitted(conditions: &mut Vec<Condition>, many: &Wanted, generation: Option<i64>) {
+    let PoolPlan { hosts, slot_seconds, fullest_slot, peak_utilization_percent: peak, fits, .. } = &many.plan;
+    let told = format!(
+        "{fullest_slot} of {hosts} machines run in the fullest slot of {slot_seconds} s, which takes {peak} % of what {} masters compile in it",
+        many.replicas
+    );
+    let (status, reason, message) = if *fits {
+        (Status::False, "Fits", told)
+    } else {
+        let help =
+            "give the pool more masters (replicas, or autoscaling.max), or NodeConfigs a longer drift.intervalSeconds";
+        (Status::True, "TooManyRuns", format!("{told}; {help}"))
+    };
+    condition::set(conditions, "Overcommitted", status, reason, message, generation, now());
 }
