@@ -6,7 +6,7 @@
 use std::{
     path::{Path, PathBuf},
     rc::Rc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use anyhow::Context as _;
@@ -15,7 +15,7 @@ use drover_apply::{
     facts::{self, Gatherer},
     state::Pending,
 };
-use drover_catalog::{Catalog, CommandResult, Digest, Outcome, Report};
+use drover_catalog::{Catalog, CommandResult, Digest, Outcome, Report, Slot};
 use tokio::{select, sync::watch, time};
 use tracing::{error, info, warn};
 
@@ -47,11 +47,12 @@ pub(crate) async fn run(options: RunOptions) -> anyhow::Result<Exit> {
     let (stop, stopping) = watch::channel(false);
     let (catalogs, arriving) = watch::channel(None);
     let (reports, leaving) = watch::channel(memory.undelivered_report()?);
-    let keeper = Keeper::new(&root, &state, host_name, reports, stopping)?;
+    let (slots, slot) = watch::channel(None);
+    let keeper = Keeper::new(&root, &state, host_name, reports, (slot, stopping))?;
     let etag = keeper.current.as_ref().map(|catalog| catalog.etag());
     let masters = Masters::new(masters_dir, token_file, place(&root));
     let facts = Gatherer { root: &root, booted: true, state: &state, ttl: facts_ttl.duration(), refresh: false };
-    let link = Link { masters, memory, facts, catalogs, reports: leaving };
+    let link = Link { masters, memory, facts, catalogs, slots, reports: leaving };
     let signals = Signals::listen().context("could not listen for signals")?;
     info!(version = env!("CARGO_PKG_VERSION"), root = %root.display(), "started");
     select! {
@@ -79,6 +80,8 @@ struct Keeper<'a> {
     /// with restarts.
     last_report: Option<Report>,
     reports: watch::Sender<Option<Report>>,
+    /// When the machine runs by itself, once a master told.
+    slot: watch::Receiver<Option<Slot>>,
     stopping: watch::Receiver<bool>,
 }
 
@@ -88,7 +91,7 @@ impl<'a> Keeper<'a> {
         state: &'a StateDir,
         host_name: Option<String>,
         reports: watch::Sender<Option<Report>>,
-        stopping: watch::Receiver<bool>,
+        (slot, stopping): (watch::Receiver<Option<Slot>>, watch::Receiver<bool>),
     ) -> anyhow::Result<Self> {
         let memory = Memory(state);
         let current = memory.catalog()?.filter(|kept| {
@@ -106,6 +109,7 @@ impl<'a> Keeper<'a> {
             current: current.map(Rc::new),
             last_report: None,
             reports,
+            slot,
             stopping,
         })
     }
@@ -201,7 +205,8 @@ impl<'a> Keeper<'a> {
         if self.hand_over(report) && due && self.reboot().await {
             return SHUTTING_DOWN;
         }
-        SHORTEST_INTERVAL.max(Duration::from_secs(u64::from(catalog.interval_seconds)))
+        let interval = SHORTEST_INTERVAL.max(Duration::from_secs(u64::from(catalog.interval_seconds)));
+        until_turn(*self.slot.borrow(), interval, SystemTime::now())
     }
 
     async fn apply(&self, catalog: &Catalog) -> Result<RunResult, RunError> {
@@ -271,6 +276,16 @@ impl<'a> Keeper<'a> {
     }
 }
 
+/// How long until the machine's next turn. A slot that comes less often than the catalog asks for is of another catalog, and one
+/// that is here already is left out.
+fn until_turn(slot: Option<Slot>, interval: Duration, now: SystemTime) -> Duration {
+    let since_1970 = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let fits = |slot: &Slot| (SHORTEST_INTERVAL..=interval).contains(&Duration::from_millis(slot.period));
+    let Some(slot) = slot.filter(fits) else { return interval };
+    let left = Duration::from_millis(slot.next(u64::try_from(since_1970.as_millis()).unwrap_or_default()));
+    if left < SHORTEST_INTERVAL { left + Duration::from_millis(slot.period) } else { left }
+}
+
 /// Whether the machine must reboot and its catalog lets it, in this very boot: after the reboot the same catalog allows none.
 fn reboot_is_due(catalog: &Catalog, report: &Report) -> bool {
     let this_boot = Some(&report.boot_id).filter(|id| !id.is_empty());
@@ -315,12 +330,24 @@ mod tests {
     }
 
     #[test]
+    fn a_machine_runs_in_its_slot_and_without_one_at_its_interval() {
+        let seconds = Duration::from_secs;
+        let at = |now: u64, slot| until_turn(slot, seconds(1800), SystemTime::UNIX_EPOCH + seconds(now));
+        let slot = |period: u64, offset: u64| Some(Slot { period: period * 1000, offset: offset * 1000 });
+        assert_eq!(at(1_000_000, None), seconds(1800));
+        assert_eq!(at(1800 * 9 + 100, slot(1800, 700)), seconds(600));
+        assert_eq!(at(1800 * 9 + 695, slot(1800, 700)), seconds(1805), "it ran just now");
+        assert_eq!(at(0, slot(3600, 700)), seconds(1800), "that is too seldom");
+        assert_eq!(at(0, slot(1, 0)), seconds(1800), "that is too often");
+    }
+
+    #[test]
     fn a_report_that_is_not_on_disk_does_not_outlive_a_reboot() {
         let root = tempfile::tempdir().unwrap();
         let state = StateDir::new(root.path(), "/state").unwrap();
         let (reports, _receiver) = watch::channel(None);
         let (_stop, stopping) = watch::channel(false);
-        let mut keeper = Keeper::new(root.path(), &state, None, reports, stopping).unwrap();
+        let mut keeper = Keeper::new(root.path(), &state, None, reports, (watch::channel(None).1, stopping)).unwrap();
         let report = |generation| Report {
             host: HostIdentity { name: "node-1".into(), uid: "u1".into() },
             generation,
@@ -349,7 +376,7 @@ mod tests {
         let state = StateDir::new(root.path(), "/state").unwrap();
         let (reports, _) = watch::channel(None);
         let (_stop, stopping) = watch::channel(false);
-        let keeper = Keeper::new(root.path(), &state, None, reports, stopping).unwrap();
+        let keeper = Keeper::new(root.path(), &state, None, reports, (watch::channel(None).1, stopping)).unwrap();
         assert!(!keeper.has_unfinished_work().unwrap());
         keeper.memory.begin_run().unwrap();
         assert!(keeper.has_unfinished_work().unwrap());

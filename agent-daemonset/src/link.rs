@@ -9,7 +9,7 @@ mod trouble;
 use std::{cell::RefCell, convert::Infallible, rc::Rc, time::Instant};
 
 use drover_apply::facts::{Gathered, Gatherer};
-use drover_catalog::{Catalog, Digest, Facts, Report, routes};
+use drover_catalog::{Catalog, Digest, Facts, Report, Slot, routes};
 use http::{Method, StatusCode};
 use pace::Pace;
 use tokio::sync::watch;
@@ -29,6 +29,8 @@ pub(crate) struct Link<'a> {
     pub(crate) facts: Gatherer<'a>,
     /// Where catalogs go.
     pub(crate) catalogs: watch::Sender<Option<Rc<Catalog>>>,
+    /// Where it goes when the machine is to run by itself.
+    pub(crate) slots: watch::Sender<Option<Slot>>,
     /// Where reports come from. Only the latest counts.
     pub(crate) reports: watch::Receiver<Option<Report>>,
 }
@@ -48,10 +50,10 @@ enum Next {
 impl Link<'_> {
     /// Talks for ever. `etag` is that of the catalog at hand.
     pub(crate) async fn talk(self, etag: Option<String>) -> Infallible {
-        let Self { masters, memory, facts, catalogs, reports } = self;
+        let Self { masters, memory, facts, catalogs, slots, reports } = self;
         // Both meet the same trouble, which is worth one line.
         let trouble = RefCell::new(trouble::Log::default());
-        let mut inquiry = Inquiry { masters: &masters, facts, catalogs, etag, known: None, warned: Vec::new() };
+        let mut inquiry = Inquiry { masters: &masters, facts, catalogs, slots, etag, known: None, warned: Vec::new() };
         let mut delivery = Delivery { masters: &masters, memory, reports };
         tokio::select! {
             never = inquiry.go_on(&trouble) => never,
@@ -65,6 +67,7 @@ struct Inquiry<'a> {
     masters: &'a Masters,
     facts: Gatherer<'a>,
     catalogs: watch::Sender<Option<Rc<Catalog>>>,
+    slots: watch::Sender<Option<Slot>>,
     /// Of the last catalog that came, be it accepted or not: a refused one is not sent again and again.
     etag: Option<String>,
     /// The digest of the facts that a master has.
@@ -141,6 +144,10 @@ impl Inquiry<'_> {
 
     /// Hands over a catalog, if the answer is one.
     fn hear(&mut self, answer: Answer) -> Next {
+        if answer.slot.is_some() {
+            // Before the catalog: its run is followed by the machine's next turn.
+            self.slots.send_replace(answer.slot);
+        }
         match answer.status {
             StatusCode::OK => match serde_json::from_slice::<Catalog>(&answer.body) {
                 Ok(catalog) => {

@@ -15,8 +15,8 @@ use std::{
 };
 
 use directory::{Address, Directory};
-use drover_catalog::Digest;
-use http::{Method, StatusCode, header};
+use drover_catalog::{Digest, Slot, routes::SLOT_HEADER};
+use http::{HeaderName, Method, StatusCode, header};
 use reqwest::{Client, Response, redirect};
 use rustls::{ClientConfig, RootCertStore};
 use thiserror::Error;
@@ -64,6 +64,8 @@ pub(crate) struct Answer {
     pub(crate) etag: Option<String>,
     /// How long to stay away.
     pub(crate) retry_after: Option<Duration>,
+    /// When the machine is to run by itself.
+    pub(crate) slot: Option<Slot>,
     pub(crate) body: Vec<u8>,
 }
 
@@ -207,6 +209,7 @@ async fn read(mut response: Response) -> Result<Answer, String> {
         status: response.status(),
         etag: text(header::ETAG),
         retry_after: text(header::RETRY_AFTER).and_then(|seconds| seconds.parse().ok()).map(Duration::from_secs),
+        slot: text(HeaderName::from_static(SLOT_HEADER)).and_then(|slot| slot.parse().ok()),
         body: Vec::new(),
     };
     while let Some(chunk) = response.chunk().await.map_err(|error| explain(&error))? {

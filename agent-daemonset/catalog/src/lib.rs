@@ -12,6 +12,7 @@ mod part;
 mod report;
 mod resource;
 mod sensitive;
+mod slot;
 
 pub use catalog::{Catalog, HostIdentity, RevisionRef};
 pub use command::{CommandResult, HostCommand};
@@ -25,12 +26,15 @@ pub use part::{
 pub use report::{Outcome, PropertyEvent, Report, ResourceReport, ResourceStatus, Totals};
 pub use resource::{Claim, Disruption, DriftMode, Origin, Resource, ResourceId};
 pub use sensitive::{Sensitive, SensitiveBytes};
+pub use slot::{NoSlot, Slot};
 
 /// The paths of a master's HTTPS interface. All want `Authorization: Bearer TOKEN`.
 pub mod routes {
     /// `GET`: the caller's catalog. `If-None-Match` with the `ETag` of the one at hand and `Prefer: wait=SECONDS`
     /// make it a long poll: 304 when nothing changed in that time, 404 when nothing is assigned to the host yet.
     pub const CATALOG: &str = "/v1/catalog";
+    /// A header of answers of [`CATALOG`]: when the machine runs by itself, as a [`Slot`](crate::Slot).
+    pub const SLOT_HEADER: &str = "drover-slot";
     /// `PUT`: the caller's facts, as [`Facts`](crate::Facts); 204.
     pub const FACTS: &str = "/v1/facts";
     /// `POST`: what a run did, as [`Report`](crate::Report); 204.

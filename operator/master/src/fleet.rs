@@ -153,6 +153,21 @@ impl Fleet {
         assigned.iter().map(content).collect()
     }
 
+    /// Of each machine that has something assigned to it, by the Host's UID: the interval at which it runs, in seconds. It is left
+    /// out while it is not known.
+    pub(crate) fn intervals(&self) -> BTreeMap<String, u32> {
+        let state = self.lock();
+        let of = |assignment: &Assignment| match state.revisions.get(&reference(assignment)) {
+            Some(Revision::Whole(content)) => Some(content.interval_seconds),
+            Some(Revision::Half(_)) | None => None,
+        };
+        let interval = |host: &Arc<HostView>| {
+            let shortest = host.assigned.iter().map(of).collect::<Option<Vec<u32>>>()?.into_iter().min()?;
+            Some((host.identity.uid.clone(), shortest))
+        };
+        state.hosts.values().filter_map(interval).collect()
+    }
+
     /// Starts to wait for changes of a Node's host. `None` when too many requests of this Node wait already.
     pub(crate) fn wait_for(self: &Arc<Self>, node: &NodeIdentity) -> Option<Wait> {
         let mut state = self.lock();

@@ -7,6 +7,7 @@
 //! - `catalogs`: catalogs, compiled once for each state of a host
 //! - `status`: what is written into Hosts
 //! - `slots`: when those come back that were sent away
+//! - `timetable`: when each machine runs by itself
 //! - `metrics`: what a master measures of itself
 //! - `tls`: the certificate
 //!
@@ -26,6 +27,7 @@ mod slots;
 mod status;
 #[cfg(test)]
 mod testing;
+mod timetable;
 mod tls;
 
 use std::{
@@ -138,6 +140,8 @@ async fn serve(
             }
         });
     }
+    let timed = Arc::clone(&app);
+    parts.spawn(async move { timed.timetable.follow(&timed.fleet).await });
     parts.spawn(certificate.follow());
     watch(&mut parts, client, &config.namespace, &fleet);
     let drain = async {

@@ -14,6 +14,7 @@ use axum::{
     },
     response::{IntoResponse, Response},
 };
+use drover_catalog::routes::SLOT_HEADER;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::{
@@ -79,14 +80,23 @@ pub(crate) async fn catalog(
     Extension(node): Extension<NodeIdentity>,
     headers: HeaderMap,
 ) -> Response {
+    let mut response = answer(&app, &node, &headers).await;
+    let slot = app.fleet.host_of(&node).and_then(|host| app.timetable.slot(&host.identity.uid));
+    if let Some(value) = slot.and_then(|slot| HeaderValue::from_str(&slot.to_string()).ok()) {
+        response.headers_mut().insert(SLOT_HEADER, value);
+    }
+    response
+}
+
+async fn answer(app: &App, node: &NodeIdentity, headers: &HeaderMap) -> Response {
     let start = Instant::now();
-    let wanted = Wanted::of(&headers);
-    let Some(mut wait) = app.fleet.wait_for(&node) else {
+    let wanted = Wanted::of(headers);
+    let Some(mut wait) = app.fleet.wait_for(node) else {
         let text = format!("node {} has too many open requests; one is enough", node.name);
         return Problem::later(StatusCode::TOO_MANY_REQUESTS, 5, text).into_response();
     };
     loop {
-        let (otherwise, until) = match look(&app, &node, &wanted).await {
+        let (otherwise, until) = match look(app, node, &wanted).await {
             Look::Answer(response) => return response,
             Look::Otherwise(response) => (response, start + wanted.wait),
             Look::Soon(response) => (response, start + wanted.wait.max(REVISION_WAIT)),

@@ -28,6 +28,7 @@ use crate::{
     poll,
     slots::Slots,
     status::Hosts,
+    timetable::Timetable,
 };
 
 /// When those come back at the soonest who find no place.
@@ -43,6 +44,7 @@ pub(crate) struct Shared {
     callers: Authenticator,
     open: Semaphore,
     slots: Slots,
+    pub(crate) timetable: Timetable,
 }
 
 /// What the handlers share, shared.
@@ -57,6 +59,7 @@ impl Shared {
             catalogs: Catalogs::new(config.compile_slots, Arc::clone(&metrics)),
             metrics,
             slots: Slots::default(),
+            timetable: Timetable::default(),
             hosts: Hosts::new(client.clone(), &config.namespace),
             draining,
             callers: Authenticator::new(client.clone(), config.agent_service_account.clone()),

@@ -20,7 +20,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use drover_catalog::Digest;
+use drover_catalog::{Digest, Slot};
 
 #[cfg(test)]
 mod simulation;
@@ -43,24 +43,6 @@ pub struct Group<'a> {
     pub interval: u32,
     /// Something of each that lasts and is its own: its Host's UID.
     pub hosts: Vec<&'a str>,
-}
-
-/// When a machine runs: whenever the time since 1970 in milliseconds, modulo `period`, is `offset`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Slot {
-    /// In milliseconds.
-    pub period: u64,
-    /// In milliseconds; less than the period.
-    pub offset: u64,
-}
-
-impl Slot {
-    /// How long until the machine's next turn, in milliseconds, at this time in milliseconds since 1970; a whole period when
-    /// its turn is now.
-    pub fn next(self, now: u64) -> u64 {
-        let period = self.period.max(1);
-        period - (now % period + period - self.offset % period) % period
-    }
 }
 
 /// When each machine runs, and what that comes to.
@@ -282,15 +264,6 @@ mod tests {
         };
         let moved = all.iter().filter(moved).count();
         assert!(moved <= 500, "{moved} of 4,950 have another slot");
-    }
-
-    #[test]
-    fn a_machine_comes_at_its_offset_and_never_at_once() {
-        let slot = Slot { period: 1_800_000, offset: 5_000 };
-        assert_eq!(slot.next(0), 5_000);
-        assert_eq!(slot.next(4_999), 1);
-        assert_eq!(slot.next(5_000), 1_800_000);
-        assert_eq!(slot.next(1_800_000 * 7 + 5_001), 1_799_999);
     }
 
     #[test]
