@@ -43,8 +43,8 @@ pub struct MasterPoolSpec {
 /// timeZone: Europe/Berlin, min: 4}]}`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = ("!has(self.min) || self.min <= self.max", "min is greater than max"))]
-#[x_kube(validation = ("!has(self.schedule) || self.schedule.all(s, s.min <= self.max)", "an entry of schedule has a min that is greater than max"))]
+#[x_kube(validation = ("!has(self.min) || self.min <= self.max", "min is greater than max: write a smaller min or a larger max"))]
+#[x_kube(validation = ("!has(self.schedule) || self.schedule.all(s, s.min <= self.max)", "an entry of schedule has a min that is greater than max: write a smaller min or a larger max"))]
 pub struct Autoscaling {
     /// The fewest masters, spare ones included. Left out: 2.
     #[serde(skip_serializing_if = "Option::is_none", default)]

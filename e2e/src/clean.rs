@@ -2,7 +2,7 @@
 //! killed.
 
 use drover_crds::{
-    DisruptionBudget, Host, NodeConfig, Rollout,
+    DisruptionBudget, Host, MasterPool, NodeConfig, Rollout,
     keys::{CORDONED_BY_ANNOTATION, EXCLUDE_FROM_LOAD_BALANCERS_LABEL, EXCLUDED_BY_ANNOTATION},
 };
 use futures::future::join_all;
@@ -67,6 +67,8 @@ pub(crate) async fn clean(fleet: &Fleet) {
     remove_all::<ConfigMap>(fleet, LABEL).await;
     remove_all::<Secret>(fleet, LABEL).await;
     join_all(NODES.map(|node| put_back(fleet.nodes(), node))).await;
+    let pool = Patch::Merge(json!({"spec": {"autoscaling": null, "replicas": 2}}));
+    fleet.api::<MasterPool>().patch("masters", &PatchParams::default(), &pool).await.unwrap();
     eventually("no Host has anything assigned", LATER, async || {
         let hosts = fleet.all::<Host>().await;
         let held: Vec<String> = hosts.iter().filter(|host| !is_free(host)).map(ResourceExt::name_any).collect();

@@ -232,6 +232,12 @@ fn refused() -> Vec<Refused> {
         // Pools.
         master_pool("replicas: 0", "replicas", "write how many masters run, from 1 to 100"),
         master_pool("replicas: 101", "replicas", "write how many masters run, from 1 to 100"),
+        Refused { kind: "MasterPool", spec: "{replicas: 2, autoscaling: {max: 3}}".into(), field: "spec".into(), advice: "write either replicas or autoscaling" },
+        master_pool("autoscaling: {min: 3, max: 2}", "autoscaling", "min is greater than max: write a smaller min or a larger max"),
+        master_pool("autoscaling: {max: 2, schedule: [{schedule: '0 7 * * *', durationSeconds: 60, min: 3}]}", "autoscaling", "an entry of schedule has a min that is greater than max"),
+        master_pool("autoscaling: {max: 2, schedule: [{schedule: '0 7 * *', durationSeconds: 60, min: 2}]}", "autoscaling.schedule[].schedule", "write five fields with spaces between them"),
+        master_pool("autoscaling: {max: 2, redundancy: N+3}", "autoscaling.redundancy", r#"supported values: "N+1", "N+2", "2N""#),
+        master_pool("autoscaling: {max: 2, targetUtilization: 95}", "autoscaling.targetUtilization", "should be less than or equal to 90"),
     ]
 }
 
@@ -521,7 +527,12 @@ async fn explain_reads_like_a_manual() {
         ("rollout.spec.disruption", &["Cordon the node and evict its pods, as `kubectl drain` does."]),
         ("nodeconfig", &["No machine changes by that alone: a Rollout moves the revision over them."]),
         ("nodeconfig.spec.resources.file", &["owner and mode are right before it appears.", "\"0644\"", "-required-"]),
-        ("masterpool.spec", &["How many masters run. Two survive the loss of one. Left out: 2."]),
+        (
+            "masterpool.spec",
+            &[
+                "How many masters run, always. Two survive the loss of one. Left out: 2, where there is no `autoscaling` either.",
+            ],
+        ),
         ("host.status", &["The Rollout that holds this machine now."]),
     ] {
         let page = cluster.kubectl(&["explain", field]).await;

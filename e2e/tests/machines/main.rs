@@ -17,6 +17,7 @@ mod disruption;
 mod engine;
 mod gates;
 mod main_job;
+mod masters;
 mod people;
 mod rollouts;
 mod time;

@@ -156,6 +156,8 @@ pub struct Planned {
 pub struct Size {
     /// How many.
     pub replicas: i32,
+    /// How many would be wanted if there were no `max`.
+    pub wanted: i32,
     /// How many are needed for the load alone; not a whole number.
     pub needed: f64,
     /// Why, in one line: `4 masters: 2.6 needed at p95 (compile time), +1 for N+1`.
@@ -203,7 +205,8 @@ pub fn size(
     };
     let (min, max) = (autoscaling.resolved_min(), autoscaling.max);
     let (floor, floor_why) = minimum(autoscaling, min, now);
-    let wanted = with_spares.max(floor).min(max);
+    let unlimited = with_spares.max(floor);
+    let wanted = unlimited.min(max);
 
     memory.since.get_or_insert(now);
     memory.wanted.retain(|(at, _)| now.duration_since(*at) < STABILIZATION);
@@ -220,13 +223,14 @@ pub fn size(
     if with_spares < floor {
         why.push(format!("at least {floor} {floor_why}"));
     }
-    if with_spares.max(floor) > max {
-        why.push(format!("{} are wanted and max is {max}", with_spares.max(floor)));
+    why.extend(unreadable(autoscaling, now));
+    if unlimited > max {
+        why.push(format!("{unlimited} are wanted and max is {max}"));
     } else if replicas > wanted {
         why.push(format!("{wanted} would do, and are left when that was so for {} min", STABILIZATION.as_mins()));
     }
     let why = why.join("; ");
-    Size { replicas, needed, why }
+    Size { replicas, wanted: unlimited, needed, why }
 }
 
 /// The least number at this time, and what says so.
@@ -239,6 +243,15 @@ fn minimum(autoscaling: &Autoscaling, min: i32, now: Timestamp) -> (i32, String)
         Some(entry) if entry.min > min => (entry.min, format!("by schedule {}", entry.schedule)),
         _ => (min, "by min".to_owned()),
     }
+}
+
+/// What is wrong with the schedule, if anything: such an entry counts never.
+fn unreadable(autoscaling: &Autoscaling, now: Timestamp) -> Option<String> {
+    autoscaling.schedule.iter().enumerate().find_map(|(index, entry)| {
+        let why = Calendar::of(&[entry.window()], now).err()?;
+        let why = why.strip_prefix("windows[0] ").unwrap_or(&why);
+        Some(format!("autoscaling.schedule[{index}] {why}"))
+    })
 }
 
 fn masters(count: i32) -> String {
@@ -359,6 +372,13 @@ mod tests {
         assert_eq!(open.replicas, 5);
         assert!(open.why.ends_with("; at least 5 by schedule 0 7 * * MON-FRI"), "{}", open.why);
         assert_eq!(at("2026-03-02T18:00:00Z").replicas, 2);
+        let wrong = json!({"schedule": "0 25 * * *", "durationSeconds": 60, "min": 5});
+        let size = settled(&autoscaling(&json!({"schedule": [wrong]})), None, Planned::default(), NOON);
+        assert!(
+            size.replicas == 2 && size.why.contains("autoscaling.schedule[0] can not be understood"),
+            "{}",
+            size.why
+        );
     }
 
     #[test]

@@ -96,6 +96,8 @@ struct Applied {
 struct Wanted {
     replicas: i32,
     scale: Option<PoolScale>,
+    /// How many would be wanted if there were no `max`.
+    unlimited: i32,
     plan: PoolPlan,
 }
 
@@ -150,7 +152,7 @@ async fn how_many(shared: &Shared, pool: &MasterPool) -> Result<Wanted, Error> {
     let told = |replicas| planning.told(replicas, measured.slots, measured.seconds_per_run);
     let Some(autoscaling) = &pool.spec.autoscaling else {
         let replicas = pool.spec.resolved_replicas();
-        return Ok(Wanted { replicas, scale: None, plan: told(replicas) });
+        return Ok(Wanted { replicas, scale: None, unlimited: replicas, plan: told(replicas) });
     };
     let current = pool.status.as_ref().and_then(|status| status.scale.as_ref()).map_or(0, |scale| scale.replicas);
     let size = scales.size(pool, autoscaling, &measured, &planning.load(measured.seconds_per_run), current);
@@ -158,7 +160,7 @@ async fn how_many(shared: &Shared, pool: &MasterPool) -> Result<Wanted, Error> {
         tracing::info!(replicas = size.replicas, why = size.why, "The pool is scaled");
     }
     let scale = Some(scale::told(&size, measured.load.as_ref()));
-    Ok(Wanted { replicas: size.replicas, scale, plan: told(size.replicas) })
+    Ok(Wanted { replicas: size.replicas, scale, unlimited: size.wanted, plan: told(size.replicas) })
 }
 
 /// Makes the authority where there is none, and the server certificate where there is none or it ends soon. Returns the
@@ -226,6 +228,7 @@ fn status(pool: &MasterPool, many: &Wanted, applied: &Applied) -> MasterPoolStat
     let mut conditions = pool.status.clone().unwrap_or_default().conditions;
     condition::summarise(&mut conditions, summary, phase, &message, generation, now());
     overcommitted(&mut conditions, many, generation);
+    limited(&mut conditions, pool, many);
     MasterPoolStatus {
         observed_generation: generation,
         phase: Some(phase.to_owned()),
@@ -253,4 +256,18 @@ fn overcommitted(conditions: &mut Vec<Condition>, many: &Wanted, generation: Opt
         (Status::True, "TooManyRuns", format!("{told}; {help}"))
     };
     condition::set(conditions, "Overcommitted", status, reason, message, generation, now());
+}
+
+/// Says whether more masters are wanted than there may be.
+fn limited(conditions: &mut Vec<Condition>, pool: &MasterPool, many: &Wanted) {
+    const LIMITED: &str = "ScalingLimited";
+    let Some(autoscaling) = &pool.spec.autoscaling else { return condition::remove(conditions, LIMITED) };
+    let Wanted { unlimited, .. } = many;
+    let (status, reason, message) = if *unlimited > autoscaling.max {
+        let message = format!("{unlimited} masters are wanted and autoscaling.max is {}: raise it", autoscaling.max);
+        (Status::True, "TooFewMasters", message)
+    } else {
+        (Status::False, "WithinLimits", format!("no more than {} masters are wanted", autoscaling.max))
+    };
+    condition::set(conditions, LIMITED, status, reason, message, pool.metadata.generation, now());
 }
