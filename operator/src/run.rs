@@ -3,15 +3,9 @@
 use std::{net::SocketAddr, time::Duration};
 
 use anyhow::Context as _;
-use futures::{
-    FutureExt as _,
-    future::{BoxFuture, join_all},
-};
+use futures::FutureExt as _;
 use kube::{Client, Config};
-use tokio::{
-    task::{AbortHandle, JoinHandle},
-    time::timeout,
-};
+use tokio::{task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -82,32 +76,35 @@ pub(crate) async fn run(
         let mut context = Context::new((client, once), options.namespace, options.identity, leadership.clone(), master);
         context.own_node = options.node_name;
         let fleet = context.clone();
-        let following = tokio::spawn(async move { fleet.fleet.follow(fleet.client, &fleet.namespace).await });
-        let start = |control: BoxFuture<'static, ()>| tokio::spawn(once_filled(context.clone(), stop.clone(), control));
-        let controllers = [
-            start(host::control(context.clone(), stop.clone()).boxed()),
-            start(node_config::control(context.clone(), stop.clone()).boxed()),
-            start(master_pool::control(context.clone(), stop.clone()).boxed()),
-            start(disruption_budget::control(context.clone(), stop.clone()).boxed()),
-            start(rollout::control(context.clone(), stop.clone()).boxed()),
-        ];
-        let abort = controllers.each_ref().map(JoinHandle::abort_handle);
-        let mut controllers = join_all(controllers);
+        let mut following = tokio::spawn(async move { fleet.fleet.follow(fleet.client, &fleet.namespace).await });
+        let mut controllers = JoinSet::new();
+        for control in [
+            host::control(context.clone(), stop.clone()).boxed(),
+            node_config::control(context.clone(), stop.clone()).boxed(),
+            master_pool::control(context.clone(), stop.clone()).boxed(),
+            disruption_budget::control(context.clone(), stop.clone()).boxed(),
+            rollout::control(context.clone(), stop.clone()).boxed(),
+        ] {
+            controllers.spawn(once_filled(context.clone(), stop.clone(), control));
+        }
+        // One that ended is not there for its objects, so the others end as well, and the operator begins anew.
         tokio::select! {
-            _ = &mut controllers => {}
+            _ = controllers.join_next() => {}
+            _ = &mut following => {}
             () = leadership.lost() => {
                 lost = !shutdown.is_cancelled();
                 stop.cancel();
             }
-            () = shutdown.cancelled() => {
-                // What is cut off is as after a crash: it is gone on with by whoever is next.
-                if timeout(STOP_WITHIN, &mut controllers).await.is_err() {
-                    tracing::info!("What is under way takes too long and is left");
-                    abort.iter().for_each(AbortHandle::abort);
-                    controllers.await;
-                }
+            () = shutdown.cancelled() => {}
+        }
+        if shutdown.is_cancelled() {
+            let ended = async { while controllers.join_next().await.is_some() {} };
+            // What is cut off is as after a crash: it is gone on with by whoever is next.
+            if timeout(STOP_WITHIN, ended).await.is_err() {
+                tracing::info!("What is under way takes too long and is left");
             }
         }
+        controllers.shutdown().await;
         following.abort();
     }
     election.cancel();

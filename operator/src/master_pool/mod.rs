@@ -63,6 +63,13 @@ pub(crate) enum Error {
 
 /// Runs until the token is cancelled.
 pub(crate) async fn control(context: Context, stop: CancellationToken) {
+    let scales = match Scales::new() {
+        Ok(scales) => scales,
+        Err(error) => {
+            tracing::error!(error = %objects::chain(&error), "Cannot make the client for masters");
+            return;
+        }
+    };
     let (client, namespace) = (context.client.clone(), context.namespace.clone());
     let stream = Controller::new(Api::<MasterPool>::namespaced(client.clone(), &namespace), objects::watching())
         .with_config(controller::Config::default().debounce(std::time::Duration::from_millis(200)).concurrency(2))
@@ -75,7 +82,7 @@ pub(crate) async fn control(context: Context, stop: CancellationToken) {
             |pool, _, shared: Arc<Shared>| {
                 Action::requeue(shared.context.backoff.failed(&format!("master-pool/{}", pool.name_any())))
             },
-            Arc::new(Shared { context, scales: Scales::default() }),
+            Arc::new(Shared { context, scales }),
         );
     objects::drain("master-pool", stream).await;
 }

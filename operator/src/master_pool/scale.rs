@@ -26,7 +26,6 @@ const SLOTS: u32 = 4;
 const SECONDS_PER_RUN: f64 = 0.005;
 
 /// What is remembered of all pools. All of it can be lost: then no pool shrinks for a while.
-#[derive(Default)]
 pub(super) struct Scales {
     pools: Mutex<HashMap<String, Memory>>,
     http: reqwest::Client,
@@ -52,6 +51,13 @@ pub(super) struct Measured {
 }
 
 impl Scales {
+    pub(super) fn new() -> reqwest::Result<Self> {
+        // Pods are asked without TLS: no certificates are looked for, which an image from scratch has none of.
+        let builder = reqwest::Client::builder().tls_certs_only([]).no_proxy().timeout(PATIENCE);
+        let http = builder.redirect(reqwest::redirect::Policy::none()).build()?;
+        Ok(Self { pools: Mutex::default(), http })
+    }
+
     /// Asks the masters of this pool, unless that was done a moment ago.
     pub(super) async fn measure(&self, context: &Context, pool: &MasterPool) -> Result<Measured, Error> {
         let uid = pool.uid().unwrap_or_default();
@@ -106,8 +112,7 @@ impl Scales {
             Some((pod.uid().unwrap_or_default(), pod.name_any(), desired::metrics_url(&ip)))
         });
         let one = |(uid, name, url): (String, String, String)| async move {
-            let answer =
-                self.http.get(&url).timeout(PATIENCE).send().await.and_then(reqwest::Response::error_for_status);
+            let answer = self.http.get(&url).send().await.and_then(reqwest::Response::error_for_status);
             let counters = match answer {
                 Ok(answer) => answer.json::<Counters>().await,
                 Err(error) => Err(error),
