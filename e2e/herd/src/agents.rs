@@ -7,7 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
@@ -16,6 +16,7 @@ use futures::future::join_all;
 use kube::Client;
 use reqwest::{Method, StatusCode, header};
 use rustls::{ClientConfig, RootCertStore, pki_types::CertificateDer, pki_types::pem::PemObject as _};
+use serde::Serialize;
 use tokio::{sync::Semaphore, time::sleep};
 
 use crate::tokens::{self, AgentPod, Tokens};
@@ -64,6 +65,15 @@ struct Herd {
 
 /// Plays them all.
 pub(crate) async fn play(options: &Options, client: Client, namespace: &str) -> anyhow::Result<()> {
+    let machines = gather(options, client, namespace).await?.into_iter().map(|machine| tokio::spawn(machine.live()));
+    for ended in join_all(machines).await {
+        ended??;
+    }
+    Ok(())
+}
+
+/// All machines, before they say anything.
+async fn gather(options: &Options, client: Client, namespace: &str) -> anyhow::Result<Vec<Machine>> {
     let pods =
         tokens::pods(client.clone(), namespace, &options.selector).await.context("cannot list the agents' pods")?;
     let read = |name: &str| {
@@ -87,14 +97,98 @@ pub(crate) async fn play(options: &Options, client: Client, namespace: &str) -> 
         size: pods.len(),
         ready_file: options.ready_file.clone(),
     });
-    let machines = pods.into_iter().enumerate().map(|(number, pod)| {
-        let herd = Arc::clone(&herd);
-        tokio::spawn(async move { Machine { number, pod, herd, client: None, token: None }.live().await })
+    let machine = |(number, pod)| Machine { number, pod, herd: Arc::clone(&herd), client: None, token: None };
+    Ok(pods.into_iter().enumerate().map(machine).collect())
+}
+
+/// How it went when all agents started at once.
+#[derive(Debug, Serialize)]
+pub(crate) struct Surge {
+    machines: usize,
+    /// Until this share of them had its catalog, in seconds.
+    half: f64,
+    p99: f64,
+    last: f64,
+    /// Requests that were sent away with a turn to come back.
+    refused: usize,
+    /// Requests that failed otherwise: connections, and answers that an agent would call trouble.
+    failed: usize,
+    /// Connections at once, at most, that were being made or used.
+    most_at_once: usize,
+}
+
+/// Lets each machine make itself known, one after the other; then all start at once: each tells its facts and fetches its catalog, over
+/// a new connection. Says how that went.
+pub(crate) async fn surge(options: &Options, client: Client, namespace: &str) -> anyhow::Result<Surge> {
+    let known = gather(options, client, namespace).await?.into_iter().map(|mut machine| {
+        tokio::spawn(async move {
+            let facts = serde_json::to_vec(&machine.facts())?;
+            machine.arrive(&facts).await;
+            machine.client = None;
+            anyhow::Ok((machine, facts))
+        })
     });
-    for ended in join_all(machines).await {
-        ended??;
+    let mut machines = vec![];
+    for machine in join_all(known).await {
+        machines.push(machine??);
     }
-    Ok(())
+    let (began, open, most) = (Instant::now(), Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let started = machines.into_iter().map(|(mut machine, facts)| {
+        let (open, most) = (Arc::clone(&open), Arc::clone(&most));
+        tokio::spawn(async move {
+            let (mut refused, mut failed) = (0, 0);
+            for (method, path, body) in
+                [(Method::PUT, routes::FACTS, Some(facts.as_slice())), (Method::GET, routes::CATALOG, None)]
+            {
+                loop {
+                    most.fetch_max(open.fetch_add(1, Ordering::AcqRel) + 1, Ordering::AcqRel);
+                    let answer = machine.try_ask(method.clone(), path, None, body).await;
+                    open.fetch_sub(1, Ordering::AcqRel);
+                    match answer {
+                        Ok(Answer { status, .. }) if status.is_success() => break,
+                        Ok(Answer { retry_after: Some(turn), .. }) => {
+                            refused += 1;
+                            sleep(turn).await;
+                        }
+                        _ => {
+                            failed += 1;
+                            machine.number += 1;
+                            machine.client = None;
+                            sleep(PAUSE).await;
+                        }
+                    }
+                }
+            }
+            (began.elapsed().as_secs_f64(), refused, failed)
+        })
+    });
+    let mut seconds = vec![];
+    let (mut refused, mut failed) = (0, 0);
+    for machine in join_all(started).await {
+        let (took, turns, troubles) = machine?;
+        seconds.push(took);
+        refused += turns;
+        failed += troubles;
+    }
+    seconds.sort_by(f64::total_cmp);
+    let at = |percent: usize| seconds.get((seconds.len() * percent).div_ceil(100).saturating_sub(1)).copied();
+    Ok(Surge {
+        machines: seconds.len(),
+        half: at(50).unwrap_or_default(),
+        p99: at(99).unwrap_or_default(),
+        last: at(100).unwrap_or_default(),
+        refused,
+        failed,
+        most_at_once: most.load(Ordering::Acquire),
+    })
+}
+
+/// What a master answered.
+struct Answer {
+    status: StatusCode,
+    etag: Option<String>,
+    retry_after: Option<Duration>,
+    body: Vec<u8>,
 }
 
 /// One machine.
@@ -113,7 +207,8 @@ impl Machine {
         let mut etag: Option<String> = None;
         let mut generation = 0;
         loop {
-            let Some((status, tag, body)) = self.ask(Method::GET, routes::CATALOG, etag.as_deref(), None).await else {
+            let asked = self.ask(Method::GET, routes::CATALOG, etag.as_deref(), None).await;
+            let Some(Answer { status, etag: tag, retry_after, body }) = asked else {
                 sleep(PAUSE).await;
                 continue;
             };
@@ -131,7 +226,7 @@ impl Machine {
                 StatusCode::PRECONDITION_REQUIRED => {
                     drop(self.ask(Method::PUT, routes::FACTS, None, Some(&facts)).await);
                 }
-                _ => sleep(PAUSE).await,
+                _ => sleep(retry_after.unwrap_or(PAUSE)).await,
             }
         }
     }
@@ -143,7 +238,7 @@ impl Machine {
         while !self
             .ask(Method::PUT, routes::FACTS, None, Some(facts))
             .await
-            .is_some_and(|(status, ..)| status.is_success())
+            .is_some_and(|answer| answer.status.is_success())
         {
             sleep(PAUSE).await;
         }
@@ -159,7 +254,7 @@ impl Machine {
         while !self
             .ask(Method::POST, routes::REPORT, None, Some(&report))
             .await
-            .is_some_and(|(status, ..)| status.is_success())
+            .is_some_and(|answer| answer.status.is_success())
         {
             sleep(PAUSE).await;
         }
@@ -184,10 +279,10 @@ impl Machine {
         path: &str,
         etag: Option<&str>,
         body: Option<&[u8]>,
-    ) -> Option<(StatusCode, Option<String>, Vec<u8>)> {
+    ) -> Option<Answer> {
         let asked = self.try_ask(method, path, etag, body).await;
         match asked {
-            Ok((StatusCode::UNAUTHORIZED, ..)) => {
+            Ok(Answer { status: StatusCode::UNAUTHORIZED, .. }) => {
                 self.token = None;
                 None
             }
@@ -211,7 +306,7 @@ impl Machine {
         path: &str,
         etag: Option<&str>,
         body: Option<&[u8]>,
-    ) -> anyhow::Result<(StatusCode, Option<String>, Vec<u8>)> {
+    ) -> anyhow::Result<Answer> {
         let token = match self.token.clone() {
             Some(token) => token,
             None => self.token.insert(self.herd.tokens.token(&self.pod).await?).clone(),
@@ -235,8 +330,10 @@ impl Machine {
             call = call.header(header::CONTENT_TYPE, "application/json").body(body.to_vec());
         }
         let answer = call.send().await?;
-        let tag = answer.headers().get(header::ETAG).and_then(|tag| tag.to_str().ok()).map(str::to_owned);
-        Ok((answer.status(), tag, answer.bytes().await?.to_vec()))
+        let text = |name| answer.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let (status, etag) = (answer.status(), text(header::ETAG));
+        let retry_after = text(header::RETRY_AFTER).and_then(|seconds| seconds.parse().ok()).map(Duration::from_secs);
+        Ok(Answer { status, etag, retry_after, body: answer.bytes().await?.to_vec() })
     }
 }
 

@@ -31,6 +31,8 @@ struct Arguments {
 enum Command {
     /// Plays an agent for each pod of the agents' DaemonSet, until it is ended.
     Agents(agents::Options),
+    /// Lets all agents start at once, once each is known, and prints how that went, as JSON.
+    Surge(agents::Options),
     /// Waits until a run of a Rollout is complete, and prints what it cost, as JSON.
     Measure(measure::Options),
     /// Sends the writes of a stretch of the audit log again, and prints how long that took, as JSON. The Hosts and the
@@ -45,6 +47,7 @@ async fn main() -> anyhow::Result<()> {
     let client = kube::Client::try_default().await?;
     match arguments.command {
         Command::Agents(options) => agents::play(&options, client, &arguments.namespace).await,
+        Command::Surge(options) => print(&agents::surge(&options, client, &arguments.namespace).await?),
         Command::Measure(options) => print(&measure::measure(&options, client, &arguments.namespace).await?),
         Command::Floor(options) => print(&floor::send(&options, client, &arguments.namespace).await?),
     }

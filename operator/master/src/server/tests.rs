@@ -410,6 +410,56 @@ async fn nobody_gets_anothers_catalog() {
     }
 }
 
+/// Every agent on every route about every host: what is not its own is denied, and its own is all that is ever written.
+#[tokio::test(start_paused = true)]
+async fn an_agent_reaches_its_own_host_on_every_route_and_no_other_on_any() {
+    let names = ["a", "b", "c"];
+    let mut master = Master::new();
+    for name in names {
+        master.keeps(&content(name));
+        master.knows(assigned(with_facts(host(name)), &content(name), 1));
+        master.login(name).await;
+    }
+    let own = |name: &str| format!("/apis/drover.dev/v1alpha1/namespaces/drover-system/hosts/{name}/status");
+    let (mut allowed, mut denied) = (0, 0);
+    for agent in names {
+        for about in names {
+            let body = serde_json::to_vec(&report(about, 1, ResourceStatus::Changed)).unwrap();
+            let sent = request(Method::POST, routes::REPORT, agent, body);
+            if agent == about {
+                let host = assigned(with_facts(host(agent)), &content(agent), 1);
+                let answered = master.api.answer(200, serde_json::to_value(host).unwrap());
+                let (answer, asked) = tokio::join!(call(&master.app, sent), answered);
+                assert_eq!((answer.status, asked.path), (StatusCode::NO_CONTENT, own(agent)));
+                allowed += 1;
+            } else {
+                // Nobody answers for the API server: nothing is asked of it.
+                let answer = call(&master.app, sent).await;
+                assert_eq!(answer.status, StatusCode::CONFLICT, "{agent} about {about}: {}", answer.text());
+                denied += 1;
+            }
+            // A catalog and facts are about the caller, whatever it says of another host.
+            let elsewhere = format!("{}?host={about}", routes::CATALOG);
+            let mut asks = poll(agent, None, 0);
+            *asks.uri_mut() = elsewhere.parse().unwrap();
+            asks.headers_mut().insert("x-forwarded-user", about.parse().unwrap());
+            let catalog: Catalog = serde_json::from_slice(&call(&master.app, asks).await.body).unwrap();
+            assert_eq!(catalog.host.name, agent);
+
+            let facts = json!({"networking": {"hostname": about, "fqdn": about}, "machine_id": about});
+            let tells = request(Method::PUT, &format!("{}?host={about}", routes::FACTS), agent, facts.to_string());
+            let answered = master.api.answer(503, json!({"kind": "Status", "code": 503}));
+            let (answer, asked) = tokio::join!(call(&master.app, tells), answered);
+            assert_eq!((answer.status, asked.path), (StatusCode::SERVICE_UNAVAILABLE, own(agent)));
+        }
+        for path in ["/v1/hosts", "/v1/catalog/b", "/v1/facts/b", "/metrics", "/load", "/"] {
+            let answer = call(&master.app, request(Method::GET, path, agent, Body::empty())).await;
+            assert_eq!(answer.status, StatusCode::NOT_FOUND, "{path}");
+        }
+    }
+    assert_eq!((allowed, denied), (3, 6));
+}
+
 #[tokio::test(start_paused = true)]
 async fn bodies_are_bounded_and_understood() {
     let master = Master::serving(host("a")).await;
