@@ -236,6 +236,7 @@ fn refused() -> Vec<Refused> {
         master_pool("autoscaling: {min: 3, max: 2}", "autoscaling", "min is greater than max: write a smaller min or a larger max"),
         master_pool("autoscaling: {max: 2, schedule: [{schedule: '0 7 * * *', durationSeconds: 60, min: 3}]}", "autoscaling", "an entry of schedule has a min that is greater than max"),
         master_pool("autoscaling: {max: 2, schedule: [{schedule: '0 7 * *', durationSeconds: 60, min: 2}]}", "autoscaling.schedule[].schedule", "write five fields with spaces between them"),
+        master_pool("autoscaling: {max: 2, schedule: [{schedule: '0 7 * * *', durationSeconds: 60, timeZone: 'Europe Berlin', min: 2}]}", "autoscaling.schedule[].timeZone", "write the IANA name of a time zone"),
         master_pool("autoscaling: {max: 2, redundancy: N+3}", "autoscaling.redundancy", r#"supported values: "N+1", "N+2", "2N""#),
         master_pool("autoscaling: {max: 2, targetUtilization: 95}", "autoscaling.targetUtilization", "should be less than or equal to 90"),
     ]

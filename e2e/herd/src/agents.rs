@@ -273,13 +273,7 @@ impl Machine {
     }
 
     /// Asks a master; `None` when it did not answer. A token that is refused is replaced for the next time.
-    async fn ask(
-        &mut self,
-        method: Method,
-        path: &str,
-        etag: Option<&str>,
-        body: Option<&[u8]>,
-    ) -> Option<Answer> {
+    async fn ask(&mut self, method: Method, path: &str, etag: Option<&str>, body: Option<&[u8]>) -> Option<Answer> {
         let asked = self.try_ask(method, path, etag, body).await;
         match asked {
             Ok(Answer { status: StatusCode::UNAUTHORIZED, .. }) => {

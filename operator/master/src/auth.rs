@@ -78,7 +78,13 @@ struct Verified {
 impl Authenticator {
     /// `agent` is the user name of the agents' service account.
     pub(crate) fn new(client: Client, agent: String) -> Self {
-        Self { reviews: Api::all(client), agent, turns: Semaphore::new(REVIEWS), verified: Mutex::default(), away: Mutex::default() }
+        Self {
+            reviews: Api::all(client),
+            agent,
+            turns: Semaphore::new(REVIEWS),
+            verified: Mutex::default(),
+            away: Mutex::default(),
+        }
     }
 
     /// The Node that the request's token is bound to.
