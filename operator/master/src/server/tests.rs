@@ -95,6 +95,17 @@ impl Master {
         master
     }
 
+    /// A master that serves these nodes, each with something of its own assigned.
+    async fn serving_all(names: [&str; 3]) -> Self {
+        let mut master = Self::new();
+        for name in names {
+            master.keeps(&content(name));
+            master.knows(assigned(with_facts(host(name)), &content(name), 1));
+            master.login(name).await;
+        }
+        master
+    }
+
     async fn login(&mut self, name: &str) {
         let call = call(&self.app, request(Method::PUT, routes::FACTS, name, "{"));
         let (answer, _) = tokio::join!(call, self.api.answer(201, review(name)));
@@ -396,12 +407,7 @@ async fn what_does_not_compile_is_told_to_the_host_and_changes_nothing() {
 #[tokio::test(start_paused = true)]
 async fn nobody_gets_anothers_catalog() {
     let names = ["a", "b", "c"];
-    let mut master = Master::new();
-    for name in names {
-        master.keeps(&content(name));
-        master.knows(assigned(with_facts(host(name)), &content(name), 1));
-        master.login(name).await;
-    }
+    let master = Master::serving_all(names).await;
     for name in names {
         let answer = call(&master.app, poll(name, None, 0)).await;
         assert_eq!(answer.file(), format!("{name} debian hunter2"));
@@ -414,12 +420,7 @@ async fn nobody_gets_anothers_catalog() {
 #[tokio::test(start_paused = true)]
 async fn an_agent_reaches_its_own_host_on_every_route_and_no_other_on_any() {
     let names = ["a", "b", "c"];
-    let mut master = Master::new();
-    for name in names {
-        master.keeps(&content(name));
-        master.knows(assigned(with_facts(host(name)), &content(name), 1));
-        master.login(name).await;
-    }
+    let mut master = Master::serving_all(names).await;
     let own = |name: &str| format!("/apis/drover.dev/v1alpha1/namespaces/drover-system/hosts/{name}/status");
     let (mut allowed, mut denied) = (0, 0);
     for agent in names {
