@@ -142,15 +142,6 @@ pub struct Load {
     pub masters: u32,
 }
 
-/// What the plan of the machines' runs asks for in its fullest slot: seconds of compiling in a second.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Planned {
-    /// On average.
-    pub average: f64,
-    /// In the fullest slot.
-    pub peak: f64,
-}
-
 /// How many masters, and why.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Size {
@@ -171,12 +162,13 @@ pub struct Memory {
     since: Option<Timestamp>,
 }
 
-/// How many masters the pool is to have. `slots` is how many catalogs a master compiles at once, `current` how many masters
+/// How many masters the pool is to have. `planned` is what the plan of the machines' runs asks for in its fullest slot, in
+/// seconds of compiling in a second, `slots` how many catalogs a master compiles at once, `current` how many masters
 /// there are. The memory is of this pool, and can be empty: then it does not shrink for a while.
 pub fn size(
     autoscaling: &Autoscaling,
     load: Option<&Load>,
-    planned: &Planned,
+    planned: f64,
     slots: u32,
     current: i32,
     memory: &mut Memory,
@@ -184,7 +176,7 @@ pub fn size(
 ) -> Size {
     let target = f64::from(autoscaling.resolved_target_utilization()) / 100.0;
     let one = f64::from(slots.max(1)) * target;
-    let mut needs: Vec<(f64, &str)> = vec![(planned.peak / one, "as planned")];
+    let mut needs: Vec<(f64, &str)> = vec![(planned / one, "as planned")];
     if let Some(load) = load {
         needs.push((load.compile_seconds_per_second / one, "at p95 (compile time)"));
         needs.push((load.requests_per_second / (REQUESTS_PER_SECOND * target), "at p95 (requests)"));
@@ -312,10 +304,10 @@ mod tests {
     const NOON: &str = "2026-03-02T12:00:00Z";
 
     /// What is wanted of a pool that has been watched for long.
-    fn settled(autoscaling: &Autoscaling, load: Option<Load>, planned: Planned, now: &str) -> Size {
+    fn settled(autoscaling: &Autoscaling, load: Option<Load>, planned: f64, now: &str) -> Size {
         let now = moment(now);
         let mut memory = Memory { since: Some(now - STABILIZATION), ..Memory::default() };
-        size(autoscaling, load.as_ref(), &planned, 2, 2, &mut memory, now)
+        size(autoscaling, load.as_ref(), planned, 2, 2, &mut memory, now)
     }
 
     fn compiling(seconds: f64) -> Load {
@@ -325,38 +317,38 @@ mod tests {
     #[test]
     fn the_load_and_those_that_may_be_lost() {
         let plain = autoscaling(&json!({}));
-        let size = settled(&plain, Some(compiling(2.6)), Planned::default(), NOON);
+        let size = settled(&plain, Some(compiling(2.6)), 0.0, NOON);
         assert_eq!(size.why, "4 masters: 2.6 needed at p95 (compile time), +1 for N+1");
         assert_eq!(size.replicas, 4);
         let two = autoscaling(&json!({"redundancy": "N+2"}));
-        assert_eq!(settled(&two, Some(compiling(2.6)), Planned::default(), NOON).replicas, 5);
+        assert_eq!(settled(&two, Some(compiling(2.6)), 0.0, NOON).replicas, 5);
         let double = autoscaling(&json!({"redundancy": "2N"}));
-        let size = settled(&double, Some(compiling(2.6)), Planned::default(), NOON);
+        let size = settled(&double, Some(compiling(2.6)), 0.0, NOON);
         assert_eq!(size.why, "6 masters: 2.6 needed at p95 (compile time), twice that for 2N");
         // What is planned comes before it is seen.
-        let size = settled(&plain, Some(compiling(0.1)), Planned { average: 2.0, peak: 4.2 }, NOON);
+        let size = settled(&plain, Some(compiling(0.1)), 4.2, NOON);
         assert_eq!(size.why, "6 masters: 4.2 needed as planned, +1 for N+1");
         let busy = Load { requests_per_second: 1000.0, masters: 2, ..Load::default() };
-        assert_eq!(settled(&plain, Some(busy), Planned::default(), NOON).replicas, 5);
+        assert_eq!(settled(&plain, Some(busy), 0.0, NOON).replicas, 5);
     }
 
     #[test]
     fn what_waits_or_is_refused_asks_for_one_more() {
         let plain = autoscaling(&json!({}));
         let waits = Load { queue_wait: LONG_WAIT, masters: 3, ..compiling(0.1) };
-        let size = settled(&plain, Some(waits), Planned::default(), NOON);
+        let size = settled(&plain, Some(waits), 0.0, NOON);
         assert_eq!(size.why, "5 masters: 4.0 needed because catalogs waited for their turn, +1 for N+1");
         let refuses = Load { refusals_per_second: 0.1, masters: 3, ..compiling(0.1) };
-        assert!(settled(&plain, Some(refuses), Planned::default(), NOON).why.contains("requests were refused"));
+        assert!(settled(&plain, Some(refuses), 0.0, NOON).why.contains("requests were refused"));
     }
 
     #[test]
     fn limits_are_kept_and_told() {
         let plain = autoscaling(&json!({}));
-        let size = settled(&plain, Some(compiling(100.0)), Planned::default(), NOON);
+        let size = settled(&plain, Some(compiling(100.0)), 0.0, NOON);
         assert_eq!(size.replicas, 10);
         assert!(size.why.ends_with("; 101 are wanted and max is 10"), "{}", size.why);
-        let none = settled(&autoscaling(&json!({"min": 3})), None, Planned::default(), NOON);
+        let none = settled(&autoscaling(&json!({"min": 3})), None, 0.0, NOON);
         assert_eq!(none.replicas, 3);
         assert!(none.why.ends_with("; no master could be asked for its load; at least 3 by min"), "{}", none.why);
     }
@@ -366,14 +358,14 @@ mod tests {
         let entry =
             json!({"schedule": "0 7 * * MON-FRI", "durationSeconds": 43200, "timeZone": "Europe/Berlin", "min": 5});
         let scheduled = autoscaling(&json!({"schedule": [entry]}));
-        let at = |now| settled(&scheduled, Some(compiling(0.0)), Planned::default(), now);
+        let at = |now| settled(&scheduled, Some(compiling(0.0)), 0.0, now);
         assert_eq!(at("2026-03-02T05:59:00Z").replicas, 2);
         let open = at("2026-03-02T06:00:00Z");
         assert_eq!(open.replicas, 5);
         assert!(open.why.ends_with("; at least 5 by schedule 0 7 * * MON-FRI"), "{}", open.why);
         assert_eq!(at("2026-03-02T18:00:00Z").replicas, 2);
         let wrong = json!({"schedule": "0 25 * * *", "durationSeconds": 60, "min": 5});
-        let size = settled(&autoscaling(&json!({"schedule": [wrong]})), None, Planned::default(), NOON);
+        let size = settled(&autoscaling(&json!({"schedule": [wrong]})), None, 0.0, NOON);
         assert!(
             size.replicas == 2 && size.why.contains("autoscaling.schedule[0] can not be understood"),
             "{}",
@@ -388,7 +380,7 @@ mod tests {
         let mut now = moment(NOON);
         let mut at = |seconds: i64, load: f64, current: i32| {
             now += SignedDuration::from_secs(seconds);
-            size(&plain, Some(&compiling(load)), &Planned::default(), 2, current, &mut memory, now)
+            size(&plain, Some(&compiling(load)), 0.0, 2, current, &mut memory, now)
         };
         // An operator that just began knows nothing of the minutes before.
         assert_eq!(at(0, 0.0, 7).replicas, 7);

@@ -6,7 +6,7 @@
 //! - `fleet`: Hosts and revisions in memory, and who waits for which host
 //! - `catalogs`: catalogs, compiled once for each state of a host
 //! - `status`: what is written into Hosts
-//! - `slots`: when those come back that were sent away
+//! - `turns`: when those come back that were sent away
 //! - `timetable`: when each machine runs by itself
 //! - `metrics`: what a master measures of itself
 //! - `tls`: the certificate
@@ -23,12 +23,12 @@ mod intake;
 mod metrics;
 mod poll;
 mod server;
-mod slots;
 mod status;
 #[cfg(test)]
 mod testing;
 mod timetable;
 mod tls;
+mod turns;
 
 use std::{
     fmt::Debug,

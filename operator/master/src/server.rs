@@ -26,9 +26,9 @@ use crate::{
     intake::{self, MAX_FACTS, MAX_REPORT},
     metrics::Metrics,
     poll,
-    slots::Slots,
     status::Hosts,
     timetable::Timetable,
+    turns::Turns,
 };
 
 /// When those come back at the soonest who find no place.
@@ -43,7 +43,7 @@ pub(crate) struct Shared {
     pub(crate) metrics: Arc<Metrics>,
     callers: Authenticator,
     open: Semaphore,
-    slots: Slots,
+    turns: Turns,
     pub(crate) timetable: Timetable,
 }
 
@@ -58,7 +58,7 @@ impl Shared {
             fleet,
             catalogs: Catalogs::new(config.compile_slots, Arc::clone(&metrics)),
             metrics,
-            slots: Slots::default(),
+            turns: Turns::default(),
             timetable: Timetable::default(),
             hosts: Hosts::new(client.clone(), &config.namespace),
             draining,
@@ -124,7 +124,7 @@ async fn trace(State(app): State<App>, request: Request, next: Next) -> Response
         let status = response.status();
         if let Some(Full { reason, soonest }) = response.extensions().get::<Full>().copied() {
             app.metrics.refused(reason);
-            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(app.slots.take(soonest)));
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(app.turns.take(soonest)));
         }
         if route != routes::READY {
             app.metrics.answered(route, status);

@@ -8,7 +8,7 @@ use std::{
 };
 
 use drover_catalog::Slot;
-use drover_core::slots::{Group, plan};
+use drover_core::slots::{by_interval, plan};
 
 use crate::fleet::Fleet;
 
@@ -33,7 +33,8 @@ impl Timetable {
             if runs != known {
                 known = runs.clone();
                 // For fifty thousand machines it takes a fraction of a second, but no request waits for it.
-                if let Ok(slots) = tokio::task::spawn_blocking(move || work_out(&runs)).await {
+                if let Ok(slots) = tokio::task::spawn_blocking(move || plan(&by_interval(machines(&runs))).slots).await
+                {
                     tracing::debug!(hosts = slots.len(), "machines have their slots");
                     *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(slots);
                 }
@@ -43,14 +44,8 @@ impl Timetable {
     }
 }
 
-/// Each machine's slot, from the interval of each in seconds.
-fn work_out(runs: &BTreeMap<String, u32>) -> HashMap<String, Slot> {
-    let mut groups: BTreeMap<u32, Vec<&str>> = BTreeMap::new();
-    for (host, interval) in runs {
-        groups.entry(*interval).or_default().push(host);
-    }
-    let groups: Vec<Group<'_>> = groups.into_iter().map(|(interval, hosts)| Group { interval, hosts }).collect();
-    plan(&groups).slots
+fn machines(runs: &BTreeMap<String, u32>) -> impl Iterator<Item = (&str, u32)> {
+    runs.iter().map(|(host, interval)| (host.as_str(), *interval))
 }
 
 #[cfg(test)]

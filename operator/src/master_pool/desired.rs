@@ -23,11 +23,7 @@ const METRICS_PORT: i32 = 9464;
 
 /// Where a master tells its load.
 pub(super) fn metrics_url(ip: &str) -> String {
-    if ip.contains(':') {
-        format!("http://[{ip}]:{METRICS_PORT}/load")
-    } else {
-        format!("http://{ip}:{METRICS_PORT}/load")
-    }
+    format!("http://{}/load", with_port(ip, METRICS_PORT))
 }
 
 /// A pool's wishes.
@@ -41,7 +37,11 @@ pub(super) struct Pool<'a> {
 /// The address of the Service with its port, once it has one.
 pub(super) fn address(service: &Service) -> Option<String> {
     let ip = service.spec.as_ref()?.cluster_ip.clone().filter(|ip| !ip.is_empty() && ip != "None")?;
-    Some(if ip.contains(':') { format!("[{ip}]:{PORT}") } else { format!("{ip}:{PORT}") })
+    Some(with_port(&ip, PORT))
+}
+
+fn with_port(ip: &str, port: i32) -> String {
+    if ip.contains(':') { format!("[{ip}]:{port}") } else { format!("{ip}:{port}") }
 }
 
 impl<'a> Pool<'a> {

@@ -162,7 +162,7 @@ async fn how_many(shared: &Shared, pool: &MasterPool) -> Result<Wanted, Error> {
         return Ok(Wanted { replicas, scale: None, unlimited: replicas, plan: told(replicas) });
     };
     let current = pool.status.as_ref().and_then(|status| status.scale.as_ref()).map_or(0, |scale| scale.replicas);
-    let size = scales.size(pool, autoscaling, &measured, &planning.load(measured.seconds_per_run), current);
+    let size = scales.size(pool, autoscaling, &measured, planning.peak(measured.seconds_per_run), current);
     if size.replicas != current {
         tracing::info!(replicas = size.replicas, why = size.why, "The pool is scaled");
     }

@@ -2,10 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use drover_core::{
-    pool::Planned,
-    slots::{Capacity, Group, Plan, plan},
-};
+use drover_core::slots::{Capacity, Group, Plan, by_interval, plan};
 use drover_crds::{Host, NodeConfig, PlannedPeriod, PoolPlan};
 use kube::ResourceExt as _;
 
@@ -13,15 +10,12 @@ use kube::ResourceExt as _;
 fn groups<'a>(hosts: impl Iterator<Item = &'a Host>, configs: &[NodeConfig]) -> Vec<Group<'a>> {
     let intervals: BTreeMap<String, u32> =
         configs.iter().map(|config| (config.name_any(), config.spec.resolved_interval_seconds())).collect();
-    let mut groups: BTreeMap<u32, Vec<&'a str>> = BTreeMap::new();
-    for host in hosts {
+    let interval = |host: &'a Host| {
         let assigned = host.status.iter().flat_map(|status| &status.assigned);
-        let interval = assigned.filter_map(|assignment| intervals.get(&assignment.node_config)).min();
-        if let (Some(interval), Some(uid)) = (interval, host.metadata.uid.as_deref()) {
-            groups.entry(*interval).or_default().push(uid);
-        }
-    }
-    groups.into_iter().map(|(interval, hosts)| Group { interval, hosts }).collect()
+        let shortest = assigned.filter_map(|assignment| intervals.get(&assignment.node_config)).min()?;
+        Some((host.metadata.uid.as_deref()?, *shortest))
+    };
+    by_interval(hosts.filter_map(interval))
 }
 
 /// A plan, and how many machines run at each interval.
@@ -37,11 +31,9 @@ impl Planning {
         Self { plan: plan(&groups), sizes }
     }
 
-    /// Seconds of compiling in a second, if each run asks for a new catalog.
-    pub(super) fn load(&self, seconds_per_run: f64) -> Planned {
-        let average = self.plan.runs_per_second * seconds_per_run;
-        let one = self.plan.capacity(1, seconds_per_run);
-        Planned { average, peak: one.peak_utilisation }
+    /// Seconds of compiling in a second of the fullest slot, if each run asks for a new catalog.
+    pub(super) fn peak(&self, seconds_per_run: f64) -> f64 {
+        self.plan.capacity(1, seconds_per_run).peak_utilisation
     }
 
     /// What the status says, for so many masters that compile so many catalogs at once each.

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use drover_core::pool::{self, Counters, Load, Planned, Size, Window};
+use drover_core::pool::{self, Counters, Load, Size, Window};
 use drover_crds::{Autoscaling, MasterPool, PoolScale, keys};
 use futures::{StreamExt as _, stream};
 use k8s_openapi::api::core::v1::Pod;
@@ -88,7 +88,7 @@ impl Scales {
         pool: &MasterPool,
         autoscaling: &Autoscaling,
         measured: &Measured,
-        planned: &Planned,
+        planned: f64,
         current: i32,
     ) -> Size {
         let mut pools = self.lock();

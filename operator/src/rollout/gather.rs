@@ -143,44 +143,9 @@ struct Kept {
     heard_others: bool,
 }
 
-impl<'a> View<'a> {
-    /// What is known, or `None` when the Rollout is gone. `rollout` is the Rollout as its watch told it.
-    pub(super) async fn of(
-        context: &'a Context,
-        gates: &'a Gates,
-        memory: &'a mut Memory,
-        rollout: &Rollout,
-    ) -> Result<Option<Self>, Error> {
-        // Something happened that may be about a Job.
-        memory.jobs = None;
-        memory.reported.get_or_insert_with(now);
-        let Some(Kept { mut snapshot, changes, listened, heard_others }) = memory.kept.take() else {
-            return Self::new(context, gates, memory, &rollout.name_any()).await;
-        };
-        snapshot.refused_evictions.clear();
-        snapshot.refused_jobs.clear();
-        let is_known = snapshot.rollout.resource_version() == rollout.resource_version();
-        let mut view = Self {
-            context,
-            gates,
-            memory,
-            snapshot,
-            changes,
-            listened,
-            heard_others,
-            is_fresh: false,
-            fresh_until: None,
-        };
-        let is_there = is_known || view.listen().await?;
-        Ok(is_there.then_some(view))
-    }
-
-    async fn new(
-        context: &'a Context,
-        gates: &'a Gates,
-        memory: &'a mut Memory,
-        name: &str,
-    ) -> Result<Option<Self>, Error> {
+impl Kept {
+    /// What is known of a Rollout that nothing is kept of yet; `None` when it is gone.
+    async fn first(context: &Context, name: &str) -> Result<Option<Self>, Error> {
         // Before what is known is copied, so that no change falls between the two.
         let changes = FleetChanges { hosts: context.fleet.hosts.changes(), nodes: context.fleet.nodes.changes() };
         let Some(Heard { rollout, node_config, revisions, budgets, ledgers }) = listen(context, name).await? else {
@@ -209,17 +174,37 @@ impl<'a> View<'a> {
             reported: None,
         };
         let listened = Instant::now();
-        Ok(Some(Self {
-            context,
-            gates,
-            memory,
-            snapshot,
-            changes,
-            listened,
-            heard_others: true,
-            is_fresh: false,
-            fresh_until: None,
-        }))
+        Ok(Some(Self { snapshot, changes, listened, heard_others: true }))
+    }
+}
+
+impl<'a> View<'a> {
+    /// What is known, or `None` when the Rollout is gone. `rollout` is the Rollout as its watch told it.
+    pub(super) async fn of(
+        context: &'a Context,
+        gates: &'a Gates,
+        memory: &'a mut Memory,
+        rollout: &Rollout,
+    ) -> Result<Option<Self>, Error> {
+        // Something happened that may be about a Job.
+        memory.jobs = None;
+        memory.reported.get_or_insert_with(now);
+        let Some(mut kept) = memory.kept.take() else {
+            let first = Kept::first(context, &rollout.name_any()).await?;
+            return Ok(first.map(|first| Self::from(context, gates, memory, first)));
+        };
+        kept.snapshot.refused_evictions.clear();
+        kept.snapshot.refused_jobs.clear();
+        let is_known = kept.snapshot.rollout.resource_version() == rollout.resource_version();
+        let mut view = Self::from(context, gates, memory, kept);
+        let is_there = is_known || view.listen().await?;
+        Ok(is_there.then_some(view))
+    }
+
+    fn from(context: &'a Context, gates: &'a Gates, memory: &'a mut Memory, kept: Kept) -> Self {
+        let Kept { snapshot, changes, listened, heard_others } = kept;
+        let (is_fresh, fresh_until) = (false, None);
+        Self { context, gates, memory, snapshot, changes, listened, heard_others, is_fresh, fresh_until }
     }
 
     /// Keeps what is known for the next time.

@@ -45,6 +45,15 @@ pub struct Group<'a> {
     pub hosts: Vec<&'a str>,
 }
 
+/// The machines by the interval at which each is to run, in seconds.
+pub fn by_interval<'a>(machines: impl IntoIterator<Item = (&'a str, u32)>) -> Vec<Group<'a>> {
+    let mut groups: BTreeMap<u32, Vec<&'a str>> = BTreeMap::new();
+    for (host, interval) in machines {
+        groups.entry(interval).or_default().push(host);
+    }
+    groups.into_iter().map(|(interval, hosts)| Group { interval, hosts }).collect()
+}
+
 /// When each machine runs, and what that comes to.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {

@@ -17,12 +17,12 @@ const LATEST: Duration = Duration::from_secs(300);
 
 /// Gives turns.
 #[derive(Debug, Default)]
-pub(crate) struct Slots {
+pub(crate) struct Turns {
     /// When the next free turn is.
     next: Mutex<Option<Instant>>,
 }
 
-impl Slots {
+impl Turns {
     /// How many seconds until the next free turn, which is taken: whole, as `Retry-After` has it, and `soonest` at least.
     pub(crate) fn take(&self, soonest: Duration) -> u64 {
         let now = Instant::now();
@@ -47,21 +47,21 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_thousand_that_are_refused_at_once_come_back_one_after_the_other() {
-        let slots = Slots::default();
+        let turns = Turns::default();
         let mut seconds: BTreeMap<u64, u32> = BTreeMap::new();
         for _ in 0..1_000 {
-            *seconds.entry(slots.take(Duration::from_secs(2))).or_default() += 1;
+            *seconds.entry(turns.take(Duration::from_secs(2))).or_default() += 1;
         }
         assert!(seconds.values().all(|count| *count <= PER_SECOND), "{seconds:?}");
         assert_eq!((seconds.keys().min(), seconds.keys().max()), (Some(&2), Some(&7)));
         // Later nobody waits for those.
         advance(Duration::from_secs(60)).await;
-        assert_eq!(slots.take(Duration::from_secs(1)), 1);
+        assert_eq!(turns.take(Duration::from_secs(1)), 1);
     }
 
     #[tokio::test(start_paused = true)]
     async fn nobody_waits_longer_than_five_minutes() {
-        let slots = Slots::default();
-        assert!((0..200_000).all(|_| slots.take(Duration::from_secs(1)) <= LATEST.as_secs()));
+        let turns = Turns::default();
+        assert!((0..200_000).all(|_| turns.take(Duration::from_secs(1)) <= LATEST.as_secs()));
     }
 }
