@@ -129,7 +129,7 @@ fn addresses<'a>(path: &Path, lines: impl IntoIterator<Item = &'a str>) -> Resul
     lines.map(parse).collect()
 }
 
-fn pools(path: &PathBuf) -> Result<BTreeMap<String, Pool>, MastersError> {
+fn pools(path: &Path) -> Result<BTreeMap<String, Pool>, MastersError> {
     let written: BTreeMap<String, Written> =
         serde_json::from_str(&read_text(path)?).map_err(|error| wrong(path, format!("can not be read: {error}")))?;
     let list = |list: Vec<String>| addresses(path, list.iter().map(String::as_str));
