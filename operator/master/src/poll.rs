@@ -14,7 +14,7 @@ use axum::{
     },
     response::{IntoResponse, Response},
 };
-use drover_catalog::routes::SLOT_HEADER;
+use drover_catalog::routes::{LOCALITY_HEADER, SLOT_HEADER};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::{
@@ -81,9 +81,12 @@ pub(crate) async fn catalog(
     headers: HeaderMap,
 ) -> Response {
     let mut response = answer(&app, &node, &headers).await;
-    let slot = app.fleet.host_of(&node).and_then(|host| app.timetable.slot(&host.identity.uid));
-    if let Some(value) = slot.and_then(|slot| HeaderValue::from_str(&slot.to_string()).ok()) {
-        response.headers_mut().insert(SLOT_HEADER, value);
+    let Some(host) = app.fleet.host_of(&node) else { return response };
+    let slot = app.timetable.slot(&host.identity.uid).map(|slot| slot.to_string());
+    for (name, value) in [(SLOT_HEADER, slot), (LOCALITY_HEADER, Some(host.locality().to_string()))] {
+        if let Some(value) = value.and_then(|value| HeaderValue::from_str(&value).ok()) {
+            response.headers_mut().insert(HeaderName::from_static(name), value);
+        }
     }
     response
 }
