@@ -12,6 +12,7 @@ mod part;
 mod report;
 mod resource;
 mod sensitive;
+mod signature;
 mod slot;
 
 pub use catalog::{Catalog, HostIdentity, RevisionRef};
@@ -26,6 +27,7 @@ pub use part::{
 pub use report::{Outcome, PropertyEvent, Report, ResourceReport, ResourceStatus, Totals};
 pub use resource::{Claim, Disruption, DriftMode, Origin, Resource, ResourceId};
 pub use sensitive::{Sensitive, SensitiveBytes};
+pub use signature::{CertificateChain, NoCertificateChain, NoSignature, Signature};
 pub use slot::{NoSlot, Slot};
 
 /// The paths of a master's HTTPS interface. All want `Authorization: Bearer TOKEN`.
@@ -35,6 +37,10 @@ pub mod routes {
     pub const CATALOG: &str = "/v1/catalog";
     /// A header of answers of [`CATALOG`]: when the machine runs by itself, as a [`Slot`](crate::Slot).
     pub const SLOT_HEADER: &str = "drover-slot";
+    /// A header of each catalog: the master's [`Signature`](crate::Signature) of it. An agent refuses a catalog without one.
+    pub const SIGNATURE_HEADER: &str = "drover-signature";
+    /// A header of each catalog: who signed it, as a [`CertificateChain`](crate::CertificateChain).
+    pub const CERTIFICATES_HEADER: &str = "drover-certificates";
     /// `PUT`: the caller's facts, as [`Facts`](crate::Facts); 204.
     pub const FACTS: &str = "/v1/facts";
     /// `POST`: what a run did, as [`Report`](crate::Report); 204.
