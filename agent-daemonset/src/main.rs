@@ -17,6 +17,7 @@ mod memory;
 mod one_shot;
 mod run_report;
 mod shutdown;
+mod signature;
 
 use std::process::ExitCode;
 

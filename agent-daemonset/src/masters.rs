@@ -15,11 +15,16 @@ use std::{
 };
 
 use directory::{Address, Directory};
-use drover_catalog::{Digest, Slot, routes::SLOT_HEADER};
+use drover_catalog::{
+    Digest, Slot,
+    routes::{CERTIFICATES_HEADER, SIGNATURE_HEADER, SLOT_HEADER},
+};
 use http::{HeaderName, Method, StatusCode, header};
 use reqwest::{Client, Response, redirect};
 use rustls::{ClientConfig, RootCertStore};
 use thiserror::Error;
+
+use crate::signature::{Proof, Trust};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long an answer may take, beside the wait that was asked for.
@@ -66,6 +71,8 @@ pub(crate) struct Answer {
     pub(crate) retry_after: Option<Duration>,
     /// When the machine is to run by itself.
     pub(crate) slot: Option<Slot>,
+    /// What proves the body, where it is a catalog.
+    pub(crate) proof: Proof,
     pub(crate) body: Vec<u8>,
 }
 
@@ -129,6 +136,17 @@ impl Masters {
                 }
             }
         }
+    }
+
+    /// Whom to believe, as the folder says by now.
+    pub(crate) fn trust(&self) -> Result<Trust, MastersError> {
+        let Directory { server_name, authorities, .. } = Directory::read(&self.folder)?;
+        Ok(Trust { authorities, server_name })
+    }
+
+    /// What the master said whose turn it is can not be believed: another one is asked next.
+    pub(crate) fn pass_over(&self) {
+        self.next_turn(self.turn.get());
     }
 
     /// Lets the next one have its turn, unless another request has seen to it.
@@ -210,6 +228,10 @@ async fn read(mut response: Response) -> Result<Answer, String> {
         etag: text(header::ETAG),
         retry_after: text(header::RETRY_AFTER).and_then(|seconds| seconds.parse().ok()).map(Duration::from_secs),
         slot: text(HeaderName::from_static(SLOT_HEADER)).and_then(|slot| slot.parse().ok()),
+        proof: Proof {
+            signature: text(HeaderName::from_static(SIGNATURE_HEADER)),
+            certificates: text(HeaderName::from_static(CERTIFICATES_HEADER)),
+        },
         body: Vec::new(),
     };
     while let Some(chunk) = response.chunk().await.map_err(|error| explain(&error))? {
