@@ -1,5 +1,6 @@
-//! The wire contract between masters and agents, and nothing else: what a master sends ([`Catalog`]), what an agent
-//! tells of its machine ([`Facts`]) and of what it did ([`Report`]), and the paths they meet at ([`routes`]).
+//! The wire contract between masters and agents, and nothing else: what a master sends ([`Catalog`]) and proves it by
+//! ([`Signature`]), what an agent tells of its machine ([`Facts`]) and of what it did ([`Report`]), and the paths they meet
+//! at ([`routes`]).
 //!
 //! Both sides may be of different releases, so every type ignores unknown fields, and a field that is added later has a
 //! default. What a catalog *means* on a machine is `drover-apply`'s; how it is made is `drover-core`'s.
