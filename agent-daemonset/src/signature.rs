@@ -233,9 +233,12 @@ mod tests {
     #[test]
     fn a_masters_catalog_is_taken() {
         let authority = Authority::new("ours");
-        let (catalog, expires) = (catalog("u1", 7, 60), now() + 24 * HOUR);
+        let expires = now() + 24 * HOUR;
         let first = authority.certify(|_| {});
-        assert_eq!(judge(&catalog, &sign(&first, &catalog, expires), &authority.trust()), Ok(()));
+        for catalog in [catalog("u1", 7, 60), catalog("u2", 7, 60), catalog("u1", 8, 60)] {
+            assert_eq!(judge(&catalog, &sign(&first, &catalog, expires), &authority.trust()), Ok(()), "{catalog:?}");
+        }
+        let catalog = catalog("u1", 7, 60);
         // Its certificate is renewed, and so is its key.
         let renewed = authority.certify(|_| {});
         assert_ne!(first.cert, renewed.cert);

@@ -10,7 +10,8 @@ use crate::Digest;
 pub struct Signature {
     /// Until when it holds, in seconds since 1970.
     pub expires: u64,
-    /// How it was made: a number of IANA's registry "TLS SignatureScheme", such as 0x0403 for ECDSA on P-256 with SHA-256.
+    /// How it was made, by the number that TLS has for it (IANA's registry of signature schemes): 0x0403 is ECDSA on P-256
+    /// with SHA-256.
     pub scheme: u16,
     /// The signature of [`Signature::text`], in the form that TLS gives it in this scheme.
     pub bytes: Vec<u8>,
