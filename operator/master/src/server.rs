@@ -26,6 +26,7 @@ use crate::{
     intake::{self, MAX_FACTS, MAX_REPORT},
     metrics::Metrics,
     poll,
+    signing::Signer,
     status::Hosts,
     timetable::Timetable,
     turns::Turns,
@@ -39,6 +40,7 @@ pub(crate) struct Shared {
     pub(crate) fleet: Arc<Fleet>,
     pub(crate) catalogs: Catalogs,
     pub(crate) hosts: Hosts,
+    pub(crate) signer: Arc<Signer>,
     pub(crate) draining: CancellationToken,
     pub(crate) metrics: Arc<Metrics>,
     callers: Authenticator,
@@ -52,7 +54,13 @@ pub(crate) type App = Arc<Shared>;
 
 impl Shared {
     /// A master's state; `draining` ends its service.
-    pub(crate) fn new(config: &Config, client: &Client, fleet: Arc<Fleet>, draining: CancellationToken) -> Self {
+    pub(crate) fn new(
+        config: &Config,
+        client: &Client,
+        fleet: Arc<Fleet>,
+        signer: Arc<Signer>,
+        draining: CancellationToken,
+    ) -> Self {
         let metrics = Arc::new(Metrics::new(config.compile_slots));
         Self {
             fleet,
@@ -61,6 +69,7 @@ impl Shared {
             turns: Turns::default(),
             timetable: Timetable::default(),
             hosts: Hosts::new(client.clone(), &config.namespace),
+            signer,
             draining,
             callers: Authenticator::new(client.clone(), config.agent_service_account.clone()),
             open: Semaphore::new(config.max_open_requests.clamp(1, Semaphore::MAX_PERMITS)),
