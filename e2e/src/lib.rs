@@ -10,6 +10,7 @@
 //! - `secrets`: looks for a secret where it must not be
 //! - `web`: an application that must not notice a Rollout
 //! - `hold`: holds an agent in the middle of a run, until it is let go
+//! - `agents`: what agents are told that ask their masters
 //! - `masters`: calls a master as an agent does, or as somebody who should not
 //!
 //! Nothing in here knows how Drover works; stories see what its users see.
@@ -18,6 +19,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, reason = "this is test code")]
 #![allow(clippy::missing_panics_doc, reason = "everything in here panics when something is not as it should be")]
 
+pub mod agents;
 pub mod audit;
 mod clean;
 pub mod cluster;
