@@ -120,7 +120,8 @@ struct Resource {
 
 /// What each agent sends for its catalog when it has none.
 pub(crate) async fn requests(which: &Which, client: Client, namespace: &str) -> anyhow::Result<Vec<Request>> {
-    let pods = tokens::pods(client.clone(), namespace, &which.selector).await.context("cannot list the agents' pods")?;
+    let pods =
+        tokens::pods(client.clone(), namespace, &which.selector).await.context("cannot list the agents' pods")?;
     let tokens = &Tokens::new(client, namespace, &which.account);
     stream::iter(pods)
         .map(|pod| async move {
@@ -251,7 +252,8 @@ impl Load {
             let status = answer.status();
             let body = answer.bytes().await?;
             latencies.push(began.elapsed().as_secs_f64() * 1e3);
-            self.check(place, status, &body).with_context(|| format!("a wrong answer to {} {}", method, request.path))?;
+            self.check(place, status, &body)
+                .with_context(|| format!("a wrong answer to {} {}", method, request.path))?;
         }
     }
 

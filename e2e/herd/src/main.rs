@@ -59,7 +59,7 @@ async fn main() -> anyhow::Result<()> {
         Command::Measure(options) => print(&measure::measure(&options, client().await?, namespace).await?),
         Command::Floor(options) => print(&floor::send(&options, client().await?, namespace).await?),
         Command::Requests(which) => {
-            fetch::requests(&which, client().await?, namespace).await?.iter().try_for_each(|request| print(request))
+            fetch::requests(&which, client().await?, namespace).await?.iter().try_for_each(print)
         }
         Command::Fetch(options) => print(&fetch::fetch(&options).await?),
     }
