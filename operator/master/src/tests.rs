@@ -100,7 +100,7 @@ async fn serves_over_tls_and_ends_in_peace() {
     });
     assert!(ready.await.unwrap().starts_with("HTTP/1.1 200"));
 
-    // A poll that would wait for five minutes is answered when the master ends, and then the master ends.
+    // A poll that would wait for five minutes is answered when the master closes, and then the master ends.
     let poll = "GET /v1/catalog HTTP/1.1\r\nAuthorization: Bearer a\r\nPrefer: wait=300\r\nIf-None-Match: \"1-x\"";
     let poll = spawn_blocking(move || ask(connect(address, &certificate).unwrap(), poll).unwrap());
     polling.await.unwrap();

@@ -223,10 +223,9 @@ fn status(pool: &MasterPool, many: &Wanted, applied: &Applied) -> MasterPoolStat
     let deployed = deployment.status.as_ref();
     let ready = deployed.and_then(|status| status.ready_replicas).unwrap_or(0);
     let updated = deployed.and_then(|status| status.updated_replicas).unwrap_or(0);
-    let serves = deployed.and_then(|status| status.available_replicas).unwrap_or(0) > 0;
     let (phase, summary, message) = if ready >= wanted && updated >= wanted {
         ("Ready", Summary::Ready, format!("{ready} of {wanted} masters serve"))
-    } else if serves {
+    } else if ready > 0 {
         ("Degraded", Summary::Working, format!("{ready} of {wanted} masters serve"))
     } else {
         ("Starting", Summary::Working, "no master serves yet; agents keep their last good catalog meanwhile".to_owned())
