@@ -53,6 +53,11 @@ pub(crate) enum Command {
         after_help = "Example: drover-agent backups --show 4f1c2a > motd.before\n\nExit codes: 0 printed, 1 there is no such copy or something failed, 64 wrong usage."
     )]
     Backups(BackupsOptions),
+    /// Ask the masters for this machine's catalog, as the agent does, and say which one answered and how fast
+    #[command(
+        after_help = "Example: kubectl -n drover-system exec ds/drover-agent -- drover-agent ping\n\nExit codes: 0 all were answered, 1 some were not, 64 wrong usage."
+    )]
+    Ping(PingOptions),
     /// Change root, user and umask, and become a command; the agent calls itself so
     #[command(name = "run-in-root", hide = true)]
     RunInRoot(RunInRootOptions),
@@ -114,6 +119,29 @@ pub(crate) struct RunOptions {
     pub(crate) host_name: Option<String>,
     #[command(flatten)]
     pub(crate) facts_ttl: FactsTtl,
+}
+
+/// How the masters are asked.
+#[derive(Debug, Args)]
+pub(crate) struct PingOptions {
+    /// Where the machine's `/` is mounted
+    #[arg(long, env = "DROVER_ROOT", default_value = "/host")]
+    pub(crate) root: PathBuf,
+    /// The folder that says where the masters are, as `run` has it
+    #[arg(long, env = "DROVER_MASTERS_DIR", default_value = "/etc/drover/masters")]
+    pub(crate) masters_dir: PathBuf,
+    /// The service account token for audience `drover.dev/master`
+    #[arg(long, env = "DROVER_TOKEN_FILE", default_value = "/var/run/secrets/drover/token")]
+    pub(crate) token_file: PathBuf,
+    /// The folder, on the machine itself, that outlives the agent
+    #[arg(long, env = "DROVER_STATE_DIR", default_value = "/var/lib/drover")]
+    pub(crate) state_dir: String,
+    /// How many times
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) count: u32,
+    /// Milliseconds from one time to the next
+    #[arg(long, value_name = "MILLIS", default_value_t = 1000)]
+    pub(crate) every: u64,
 }
 
 /// How long what a program of `/etc/drover/facts.d` said counts.

@@ -50,7 +50,7 @@ pub(crate) async fn run(options: RunOptions) -> anyhow::Result<Exit> {
     let (slots, slot) = watch::channel(None);
     let keeper = Keeper::new(&root, &state, host_name, reports, (slot, stopping))?;
     let etag = keeper.current.as_ref().map(|catalog| catalog.etag());
-    let masters = Masters::new(masters_dir, token_file, place(&root));
+    let masters = Masters::new(masters_dir, token_file, own_number(&root), memory.locality()?);
     let facts = Gatherer { root: &root, booted: true, state: &state, ttl: facts_ttl.duration(), refresh: false };
     let link = Link { masters, memory, facts, catalogs, slots, reports: leaving };
     let signals = Signals::listen().context("could not listen for signals")?;
@@ -62,8 +62,8 @@ pub(crate) async fn run(options: RunOptions) -> anyhow::Result<Exit> {
     }
 }
 
-/// A place of this machine's own among the masters, the same at each start.
-fn place(root: &Path) -> usize {
+/// A number of this machine's own, the same at each start, by which machines spread over the masters.
+pub(crate) fn own_number(root: &Path) -> usize {
     let facts = facts::gather(root, true);
     let own = Digest::of(format!("{} {}", facts.machine_id, facts.networking.fqdn).as_bytes());
     usize::from_str_radix(own.short(7), 16).unwrap_or(0)

@@ -53,7 +53,8 @@ impl Link<'_> {
         let Self { masters, memory, facts, catalogs, slots, reports } = self;
         // Both meet the same trouble, which is worth one line.
         let trouble = RefCell::new(trouble::Log::default());
-        let mut inquiry = Inquiry { masters: &masters, facts, catalogs, slots, etag, known: None, warned: Vec::new() };
+        let mut inquiry =
+            Inquiry { masters: &masters, memory, facts, catalogs, slots, etag, known: None, warned: Vec::new() };
         let mut delivery = Delivery { masters: &masters, memory, reports };
         tokio::select! {
             never = inquiry.go_on(&trouble) => never,
@@ -65,6 +66,7 @@ impl Link<'_> {
 /// Tells facts and asks for catalogs.
 struct Inquiry<'a> {
     masters: &'a Masters,
+    memory: Memory<'a>,
     facts: Gatherer<'a>,
     catalogs: watch::Sender<Option<Rc<Catalog>>>,
     slots: watch::Sender<Option<Slot>>,
@@ -147,6 +149,12 @@ impl Inquiry<'_> {
         if answer.slot.is_some() {
             // Before the catalog: its run is followed by the machine's next turn.
             self.slots.send_replace(answer.slot);
+        }
+        if let Some(locality) = answer.locality.as_ref().filter(|locality| self.masters.settle(locality)) {
+            info!(%locality, "this machine belongs to these masters");
+            if let Err(error) = self.memory.keep_locality(locality) {
+                error!(%error, "could not note on disk which masters this machine belongs to; after a restart one tells it again");
+            }
         }
         match answer.status {
             StatusCode::OK => match serde_json::from_slice::<Catalog>(&answer.body) {

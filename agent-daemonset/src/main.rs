@@ -15,6 +15,7 @@ mod manifests;
 mod masters;
 mod memory;
 mod one_shot;
+mod ping;
 mod run_report;
 mod shutdown;
 
@@ -60,6 +61,7 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
         .context("could not start the async runtime")?;
     match cli.command {
         Command::Run(options) => runtime.block_on(keeper::run(options)),
+        Command::Ping(options) => runtime.block_on(ping::run(options)),
         Command::Apply(options) => runtime.block_on(one_shot::run(options)),
         Command::Backups(options) => backups::run(&options),
         Command::Facts(options) => runtime.block_on(facts::run(options)),

@@ -11,19 +11,34 @@ use std::{
     io,
     path::PathBuf,
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use directory::{Address, Directory};
-use drover_catalog::{Digest, Slot, routes::SLOT_HEADER};
+use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
+use directory::{Candidate, Directory};
+use drover_catalog::{
+    Digest, Locality, Slot,
+    routes::{LOCALITY_HEADER, SLOT_HEADER},
+};
 use http::{HeaderName, Method, StatusCode, header};
 use reqwest::{Client, Response, redirect};
 use rustls::{ClientConfig, RootCertStore};
 use thiserror::Error;
+use tracing::debug;
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long it may take until a master greets.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long an answer may take, beside the wait that was asked for.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
+/// How often a master that lets us wait is asked whether it is there, and how long it may take to say so: a machine that was cut
+/// off closes no connection.
+const ALIVE_EVERY: Duration = Duration::from_secs(20);
+const ALIVE_TIMEOUT: Duration = Duration::from_secs(5);
+/// For how long others are tried after one did not answer.
+const PATIENCE: Duration = Duration::from_secs(15);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// How long until the nearest masters are tried again, by one that went to others.
+const BACK: Duration = Duration::from_secs(300);
 /// A catalog is some hundred KiB; a master that sends more without end must not fill the machine's memory.
 const ANSWER_LIMIT: usize = 16 << 20;
 
@@ -31,8 +46,12 @@ const ANSWER_LIMIT: usize = 16 << 20;
 pub(crate) struct Masters {
     folder: PathBuf,
     token_file: PathBuf,
-    /// Whose turn it is. It starts at a place of this machine's own, so that machines spread over the masters.
-    turn: Cell<usize>,
+    /// This machine's own number, so that machines spread over the masters.
+    own: usize,
+    /// Where this machine belongs.
+    locality: RefCell<Locality>,
+    /// Whose turn it is among those that can be asked, and since when.
+    turn: Cell<(usize, Instant)>,
     /// The connections to one master, for as long as it answers.
     session: RefCell<Option<(SessionKey, Client)>>,
 }
@@ -40,8 +59,8 @@ pub(crate) struct Masters {
 /// What connections depend on.
 #[derive(Clone, PartialEq, Eq)]
 struct SessionKey {
-    directory: Digest,
-    address: Address,
+    authorities: Digest,
+    candidate: Candidate,
 }
 
 /// What is asked.
@@ -66,6 +85,10 @@ pub(crate) struct Answer {
     pub(crate) retry_after: Option<Duration>,
     /// When the machine is to run by itself.
     pub(crate) slot: Option<Slot>,
+    /// Which masters the machine belongs to.
+    pub(crate) locality: Option<Locality>,
+    /// Where the master is.
+    pub(crate) from: String,
     pub(crate) body: Vec<u8>,
 }
 
@@ -99,20 +122,35 @@ pub(crate) enum MastersError {
 }
 
 impl Masters {
-    /// The masters that a mounted folder names; `place` is this machine's own, the same at each start.
-    pub(crate) fn new(folder: PathBuf, token_file: PathBuf, place: usize) -> Self {
-        Self { folder, token_file, turn: Cell::new(place), session: RefCell::new(None) }
+    /// The masters that a mounted folder names; `own` is this machine's own number, the same at each start.
+    pub(crate) fn new(folder: PathBuf, token_file: PathBuf, own: usize, locality: Locality) -> Self {
+        let turn = Cell::new((0, Instant::now()));
+        Self { folder, token_file, own, locality: RefCell::new(locality), turn, session: RefCell::new(None) }
     }
 
-    /// Asks one master after the other, until one answers.
+    /// The machine belongs to these masters from now on; says whether that is new.
+    pub(crate) fn settle(&self, locality: &Locality) -> bool {
+        let is_new = *self.locality.borrow() != *locality;
+        if is_new {
+            self.locality.replace(locality.clone());
+            self.turn.set((0, Instant::now()));
+        }
+        is_new
+    }
+
+    /// Asks one master after the other, the nearest first, until one answers; round after round for [`PATIENCE`]. An address may be
+    /// that of many masters, so that the next connection to it finds another one.
     pub(crate) async fn ask(&self, request: &Request) -> Result<Answer, MastersError> {
-        let directory = Directory::read(&self.folder)?;
-        let token = directory::read_text(&self.token_file)?;
-        let mut left = directory.addresses.len();
+        let mut pauses = pauses();
+        let mut failing_since = None;
+        let mut left = None;
         loop {
-            let turn = self.turn.get();
-            let address = directory.address(turn);
-            match self.ask_one(&directory, address, token.trim(), request).await {
+            // Read anew each time: the address that does not answer may just have been replaced.
+            let directory = Directory::read(&self.folder)?;
+            let token = directory::read_text(&self.token_file)?;
+            let candidates = directory.candidates(&self.locality.borrow(), self.own);
+            let (turn, candidate) = self.whose_turn(&candidates);
+            let reason = match self.ask_one(&directory, candidate, token.trim(), request).await {
                 Ok(answer) => {
                     if answer.status == StatusCode::SERVICE_UNAVAILABLE {
                         // This one is full or leaves; after the pause it is another's turn.
@@ -120,21 +158,40 @@ impl Masters {
                     }
                     return Ok(answer);
                 }
-                Err(reason) => {
-                    self.next_turn(turn);
-                    left -= 1;
-                    if left == 0 {
-                        return Err(MastersError::Unreachable { address: address.to_string(), reason });
-                    }
-                }
+                Err(reason) => reason,
+            };
+            self.next_turn(turn);
+            debug!(master = %candidate.address, reason, "a master did not answer");
+            let since = *failing_since.get_or_insert_with(Instant::now);
+            let of_this_round = left.get_or_insert(candidates.len());
+            *of_this_round = of_this_round.saturating_sub(1);
+            if *of_this_round > 0 {
+                continue;
             }
+            if since.elapsed() >= PATIENCE {
+                return Err(MastersError::Unreachable { address: candidate.address.to_string(), reason });
+            }
+            left = None;
+            tokio::time::sleep(pauses.next().unwrap_or(LONGEST_PAUSE)).await;
         }
+    }
+
+    /// Whose turn it is. One that went to masters that are further away goes back after a while.
+    fn whose_turn<'a>(&self, candidates: &'a [Candidate]) -> (usize, &'a Candidate) {
+        // There is at least one.
+        let of = |turn: usize| &candidates[turn % candidates.len()];
+        let (turn, since) = self.turn.get();
+        if of(turn).tier > 0 && since.elapsed() >= BACK {
+            self.turn.set((0, Instant::now()));
+            return (0, of(0));
+        }
+        (turn, of(turn))
     }
 
     /// Lets the next one have its turn, unless another request has seen to it.
     fn next_turn(&self, turn: usize) {
-        if self.turn.get() == turn {
-            self.turn.set(turn.wrapping_add(1));
+        if self.turn.get().0 == turn {
+            self.turn.set((turn.wrapping_add(1), Instant::now()));
             self.session.replace(None);
         }
     }
@@ -142,12 +199,12 @@ impl Masters {
     async fn ask_one(
         &self,
         directory: &Directory,
-        address: &Address,
+        candidate: &Candidate,
         token: &str,
         request: &Request,
     ) -> Result<Answer, String> {
-        let client = self.client(directory, address).await?;
-        let url = format!("https://{}:{}{}", directory.server_name, address.port(), request.path);
+        let client = self.client(directory, candidate).await?;
+        let url = format!("https://{}:{}{}", candidate.server_name, candidate.address.port(), request.path);
         let mut call = client
             .request(request.method.clone(), url)
             .bearer_auth(token)
@@ -161,24 +218,27 @@ impl Masters {
         if let Some(body) = &request.body {
             call = call.header(header::CONTENT_TYPE, "application/json").body(body.clone());
         }
-        read(call.send().await.map_err(|error| explain(&error))?).await
+        let response = call.send().await.map_err(|error| explain(&error))?;
+        read(response, candidate.address.to_string()).await
     }
 
-    async fn client(&self, directory: &Directory, address: &Address) -> Result<Client, String> {
-        let key = SessionKey { directory: directory.digest.clone(), address: address.clone() };
+    async fn client(&self, directory: &Directory, candidate: &Candidate) -> Result<Client, String> {
+        let key = SessionKey { authorities: directory.digest.clone(), candidate: candidate.clone() };
         if let Some((known, client)) = &*self.session.borrow()
             && *known == key
         {
             return Ok(client.clone());
         }
-        let reached_at = address.resolve().await.map_err(|error| format!("could not look it up: {error}"))?;
+        let reached_at = candidate.address.resolve().await.map_err(|error| format!("could not look it up: {error}"))?;
         let client = Client::builder()
             .tls_backend_preconfigured(tls(directory)?)
-            .resolve_to_addrs(&directory.server_name, &reached_at)
+            .resolve_to_addrs(&candidate.server_name, &reached_at)
             .no_proxy()
             .redirect(redirect::Policy::none())
             .connect_timeout(CONNECT_TIMEOUT)
-            .tcp_keepalive(Duration::from_secs(20))
+            .tcp_keepalive(ALIVE_EVERY)
+            .http2_keep_alive_interval(ALIVE_EVERY)
+            .http2_keep_alive_timeout(ALIVE_TIMEOUT)
             .pool_max_idle_per_host(1)
             .https_only(true)
             .build()
@@ -188,6 +248,16 @@ impl Masters {
     }
 }
 
+/// From a tenth of a second to two; jitter lengthens each by up to its own length, because all agents of a master lose it at once.
+fn pauses() -> ExponentialBackoff {
+    ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(100))
+        .with_max_delay(LONGEST_PAUSE)
+        .with_jitter()
+        .without_max_times()
+        .build()
+}
+
 /// Trusts the given authorities alone; what the system trusts does not count.
 fn tls(directory: &Directory) -> Result<ClientConfig, String> {
     let mut authorities = RootCertStore::empty();
@@ -195,21 +265,24 @@ fn tls(directory: &Directory) -> Result<ClientConfig, String> {
         authorities.add(certificate.clone()).map_err(|error| format!("ca.crt holds a wrong certificate: {error}"))?;
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
+    let mut config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| format!("could not set up TLS: {error}"))?
         .with_root_certificates(authorities)
         .with_no_client_auth();
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(config)
 }
 
-async fn read(mut response: Response) -> Result<Answer, String> {
+async fn read(mut response: Response, from: String) -> Result<Answer, String> {
     let text = |name| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let mut answer = Answer {
         status: response.status(),
         etag: text(header::ETAG),
         retry_after: text(header::RETRY_AFTER).and_then(|seconds| seconds.parse().ok()).map(Duration::from_secs),
         slot: text(HeaderName::from_static(SLOT_HEADER)).and_then(|slot| slot.parse().ok()),
+        locality: text(HeaderName::from_static(LOCALITY_HEADER)).and_then(|locality| locality.parse().ok()),
+        from,
         body: Vec::new(),
     };
     while let Some(chunk) = response.chunk().await.map_err(|error| explain(&error))? {

@@ -2,7 +2,7 @@
 //! that it keeps, whether a run was cut off, and the report that no master has yet.
 
 use drover_apply::{StateDir, StateError};
-use drover_catalog::{Catalog, CommandResult, Report};
+use drover_catalog::{Catalog, CommandResult, Locality, Report};
 use serde::{Serialize, de::DeserializeOwned};
 use tracing::warn;
 
@@ -10,6 +10,7 @@ const CATALOG: &str = "catalog.json";
 const RUNNING: &str = "running";
 const REPORT: &str = "report.json";
 const COMMANDS: &str = "commands.json";
+const LOCALITY: &str = "locality";
 
 /// The agent's part of the state folder.
 #[derive(Clone, Copy)]
@@ -64,6 +65,18 @@ impl Memory<'_> {
     /// Keeps how commands ended: they are not run again.
     pub(crate) fn keep_command_results(self, results: &[CommandResult]) -> Result<(), StateError> {
         self.put(COMMANDS, &results)
+    }
+
+    /// Which masters this machine belongs to, as far as one told.
+    pub(crate) fn locality(self) -> Result<Locality, StateError> {
+        let text = self.0.read(LOCALITY)?.unwrap_or_default();
+        let Ok(locality) = String::from_utf8_lossy(&text).parse();
+        Ok(locality)
+    }
+
+    /// Keeps which masters this machine belongs to: after a restart those may be gone that tell everybody.
+    pub(crate) fn keep_locality(self, locality: &Locality) -> Result<(), StateError> {
+        self.0.write(LOCALITY, locality.to_string().as_bytes())
     }
 
     fn get<T: DeserializeOwned>(self, name: &str) -> Result<Option<T>, StateError> {

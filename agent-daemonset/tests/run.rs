@@ -230,3 +230,67 @@ fn a_stranger_is_told_nothing() {
     drop(agent);
     assert!(master.is_unasked());
 }
+
+/// The folder of one that knows both masters: `near` is in zone a of the pool eu.
+fn both(folder: &Path, near: &Path) {
+    let text = |folder: &Path, name: &str| fs::read_to_string(folder.join(name)).unwrap();
+    let addresses = text(near, "addresses");
+    let pools = serde_json::json!({
+        "eu": {"serverName": text(near, "server-name"), "zones": {"a": addresses.lines().collect::<Vec<_>>()}}
+    });
+    fs::write(folder.join("pools.json"), pools.to_string()).unwrap();
+    fs::write(folder.join("ca.crt"), text(folder, "ca.crt") + &text(near, "ca.crt")).unwrap();
+}
+
+#[test]
+fn goes_to_the_masters_that_it_belongs_to_and_to_others_when_they_do_not_serve() {
+    let (root, folder) = folders();
+    let near_folder = tempfile::tempdir().unwrap();
+    let (far, near) = (Master::start(folder.path()), Master::start(near_folder.path()));
+    both(folder.path(), near_folder.path());
+    let agent = Agent::start(root, folder);
+    far.expect(FACTS).answer("204 No Content");
+    far.expect(CATALOG).answer_with("404 Not Found", "drover-locality: pool=eu, zone=a\r\n", b"");
+    near.expect(CATALOG).answer_with("503 Service Unavailable", "retry-after: 0\r\n", b"");
+    let _poll = far.expect(CATALOG);
+    let (_, log, root, folder) = agent.end();
+    assert_eq!(log.matches("belongs to these masters").count(), 1, "{log}");
+
+    // After a restart it knows where it belongs, even if those are gone that tell everybody.
+    let agent = Agent::start(root, folder);
+    near.expect(FACTS).answer("204 No Content");
+    near.expect(CATALOG).answer_with("404 Not Found", "drover-locality: \r\n", b"");
+    let _poll = far.expect(CATALOG);
+    drop(agent);
+}
+
+#[test]
+fn ping_says_whether_masters_answer_and_which() {
+    let (root, folder) = folders();
+    let master = Master::start(folder.path());
+    let ping = |more: &[&str]| {
+        let mut command = agent("ping", root.path());
+        command.arg("--masters-dir").arg(folder.path()).arg("--token-file").arg(folder.path().join("token"));
+        let child = command.args(["--state-dir", "/state"]).args(more).stdout(Stdio::piped()).spawn().unwrap();
+        Process(child)
+    };
+    let ended = |mut process: Process| {
+        let mut text = String::new();
+        std::io::Read::read_to_string(&mut process.0.stdout.take().unwrap(), &mut text).unwrap();
+        (process.0.wait().unwrap().code(), text)
+    };
+    let one = ping(&[]);
+    master.expect(CATALOG).answer_with("200 OK", "drover-locality: pool=eu\r\n", &json(&motd(7, "moo")));
+    let (code, text) = ended(one);
+    assert!(code == Some(0) && text.contains("(pool=eu) has a catalog of generation 7 with 1 resources"), "{text}");
+    assert!(!text.contains("moo"), "{text}");
+
+    let three = ping(&["--count", "3", "--every", "1"]);
+    master.expect(CATALOG).answer("404 Not Found");
+    master.expect(CATALOG).answer("401 Unauthorized");
+    master.expect(CATALOG).answer_with("503 Service Unavailable", "retry-after: 0\r\n", b"");
+    master.expect(CATALOG).answer("428 Precondition Required");
+    let (code, text) = ended(three);
+    assert!(code == Some(1) && text.contains("2: ") && text.contains("does not accept this machine's token"), "{text}");
+    assert!(text.contains("answered 2 of 3"), "{text}");
+}

@@ -8,6 +8,7 @@ mod catalog;
 mod command;
 mod digest;
 pub mod facts;
+mod locality;
 mod part;
 mod report;
 mod resource;
@@ -18,6 +19,7 @@ pub use catalog::{Catalog, HostIdentity, RevisionRef};
 pub use command::{CommandResult, HostCommand};
 pub use digest::{Digest, Digester};
 pub use facts::{Facts, Memory, Networking, Os, Processors, VolatileFacts};
+pub use locality::Locality;
 pub use part::{
     ArchiveSpec, AuthorizedKeysSpec, CommandSpec, DirectorySpec, DownloadSpec, Edit, EditSpec, FileSpec, Finish,
     GroupSpec, ModuleSpec, MountSpec, Ownership, PackageSpec, PackageState, Part, Place, Presence, RebootSpec,
@@ -35,6 +37,8 @@ pub mod routes {
     pub const CATALOG: &str = "/v1/catalog";
     /// A header of answers of [`CATALOG`]: when the machine runs by itself, as a [`Slot`](crate::Slot).
     pub const SLOT_HEADER: &str = "drover-slot";
+    /// A header of answers of [`CATALOG`]: which masters the machine goes to, as a [`Locality`](crate::Locality).
+    pub const LOCALITY_HEADER: &str = "drover-locality";
     /// `PUT`: the caller's facts, as [`Facts`](crate::Facts); 204.
     pub const FACTS: &str = "/v1/facts";
     /// `POST`: what a run did, as [`Report`](crate::Report); 204.

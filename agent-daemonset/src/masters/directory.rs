@@ -1,34 +1,71 @@
 //! The mounted folder that says where the masters are, whom to trust, and what name their certificate has.
 
 use std::{
+    collections::BTreeMap,
     fmt, fs, io,
     net::SocketAddr,
     path::{Path, PathBuf},
 };
 
-use drover_catalog::Digest;
+use drover_catalog::{Digest, Locality};
 use rustls::pki_types::{CertificateDer, pem::PemObject as _};
+use serde::Deserialize;
 
 use super::MastersError;
 
 /// What the folder says.
 #[derive(Debug)]
 pub(super) struct Directory {
-    /// The name that a master's certificate must have.
-    pub(super) server_name: String,
+    /// The name that a master's certificate must have, of those at `addresses`.
+    server_name: String,
     /// Who may have signed it.
     pub(super) authorities: Vec<CertificateDer<'static>>,
     /// Where to find masters; at least one.
-    pub(super) addresses: Vec<Address>,
-    /// Changes with whom to trust and with the name.
+    addresses: Vec<Address>,
+    /// The pools by name, where the folder knows of several or of zones.
+    pools: BTreeMap<String, Pool>,
+    /// Changes with whom to trust.
     pub(super) digest: Digest,
+}
+
+/// A pool of masters.
+#[derive(Debug)]
+struct Pool {
+    server_name: String,
+    addresses: Vec<Address>,
+    zones: BTreeMap<String, Vec<Address>>,
+    regions: BTreeMap<String, Vec<Address>>,
+}
+
+/// The file `pools.json`: a pool by its name.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Written {
+    server_name: String,
+    #[serde(default)]
+    addresses: Vec<String>,
+    #[serde(default)]
+    zones: BTreeMap<String, Vec<String>>,
+    #[serde(default)]
+    regions: BTreeMap<String, Vec<String>>,
+}
+
+/// A master that can be asked, or a Service of several.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Candidate {
+    /// How far away it is: 0 are the nearest that there are for this machine.
+    pub(super) tier: usize,
+    /// The name that its certificate must have.
+    pub(super) server_name: String,
+    /// Where it is.
+    pub(super) address: Address,
 }
 
 impl Directory {
     pub(super) fn read(folder: &Path) -> Result<Self, MastersError> {
-        let (ca_file, name_file, addresses_file) =
-            (folder.join("ca.crt"), folder.join("server-name"), folder.join("addresses"));
-        let wrong = |path: &PathBuf, problem: String| MastersError::Content { path: path.clone(), problem };
+        let file = |name: &str| folder.join(name);
+        let (ca_file, name_file, addresses_file, pools_file) =
+            (file("ca.crt"), file("server-name"), file("addresses"), file("pools.json"));
 
         let ca = read_text(&ca_file)?;
         let authorities: Vec<_> = CertificateDer::pem_slice_iter(ca.as_bytes())
@@ -37,33 +74,74 @@ impl Directory {
         if authorities.is_empty() {
             return Err(wrong(&ca_file, "holds no certificate".to_owned()));
         }
-        let server_name = read_text(&name_file)?.trim().to_owned();
-        // It becomes the host of a URL, and an address there would be used instead of those below.
-        let is_dns_name = server_name.split('.').all(|label| !label.is_empty() && label.bytes().all(is_of_label));
-        if !is_dns_name || server_name.parse::<std::net::IpAddr>().is_ok() {
-            return Err(wrong(&name_file, "must hold a DNS name, such as drover-masters.drover-system.svc".to_owned()));
-        }
-        let addresses = read_text(&addresses_file)?
-            .lines()
-            .map(str::trim)
-            .filter(|line| !line.is_empty())
-            .map(|line| {
-                Address::parse(line)
-                    .ok_or_else(|| wrong(&addresses_file, format!("has {line:?}, which is no HOST:PORT")))
-            })
-            .collect::<Result<Vec<_>, _>>()?;
+        let server_name = server_name(&name_file, &read_text(&name_file)?)?;
+        let addresses = addresses(&addresses_file, read_text(&addresses_file)?.lines())?;
         if addresses.is_empty() {
             return Err(wrong(&addresses_file, "names no master: does the pool have ready replicas?".to_owned()));
         }
-        let digest = Digest::of(format!("{server_name}\n{ca}").as_bytes());
-        Ok(Self { server_name, authorities, addresses, digest })
+        // A folder that somebody made by hand has none.
+        let pools = if pools_file.exists() { pools(&pools_file)? } else { BTreeMap::new() };
+        Ok(Self { server_name, authorities, addresses, pools, digest: Digest::of(ca.as_bytes()) })
     }
 
-    /// The address whose turn it is. Turns go round for ever.
-    pub(super) fn address(&self, turn: usize) -> &Address {
-        // There is at least one.
-        &self.addresses[turn % self.addresses.len()]
+    /// Whom a machine asks at this locality, the nearest first: its pool's masters in its zone, those in its region, all of its pool,
+    /// and at last the others. In each tier it begins at a place of its own, so that machines spread.
+    pub(super) fn candidates(&self, locality: &Locality, own: usize) -> Vec<Candidate> {
+        let pool = locality.pool.as_ref().and_then(|name| self.pools.get(name));
+        let near = pool.map(|pool| {
+            let zone = locality.zone.as_ref().and_then(|zone| pool.zones.get(zone));
+            let region = locality.region.as_ref().and_then(|region| pool.regions.get(region));
+            [zone, region, Some(&pool.addresses)].map(|addresses| (pool.server_name.as_str(), addresses))
+        });
+        let tiers = near.into_iter().flatten().chain([(self.server_name.as_str(), Some(&self.addresses))]);
+        let tiers = tiers.filter_map(|(name, addresses)| Some((name, addresses.filter(|list| !list.is_empty())?)));
+        let mut candidates: Vec<Candidate> = Vec::new();
+        for (tier, (server_name, addresses)) in tiers.enumerate() {
+            let start = own % addresses.len();
+            for address in addresses[start..].iter().chain(&addresses[..start]) {
+                let known = |known: &Candidate| known.server_name == server_name && known.address == *address;
+                if !candidates.iter().any(known) {
+                    candidates.push(Candidate { tier, server_name: server_name.to_owned(), address: address.clone() });
+                }
+            }
+        }
+        candidates
     }
+}
+
+fn wrong(path: &Path, problem: String) -> MastersError {
+    MastersError::Content { path: path.to_owned(), problem }
+}
+
+/// A name that becomes the host of a URL: an address there would be used instead of those of the masters.
+fn server_name(path: &Path, text: &str) -> Result<String, MastersError> {
+    let name = text.trim();
+    let is_dns_name = name.split('.').all(|label| !label.is_empty() && label.bytes().all(is_of_label));
+    if !is_dns_name || name.parse::<std::net::IpAddr>().is_ok() {
+        return Err(wrong(path, "must hold a DNS name, such as drover-masters.drover-system.svc".to_owned()));
+    }
+    Ok(name.to_owned())
+}
+
+fn addresses<'a>(path: &Path, lines: impl IntoIterator<Item = &'a str>) -> Result<Vec<Address>, MastersError> {
+    let lines = lines.into_iter().map(str::trim).filter(|line| !line.is_empty());
+    let parse = |line| Address::parse(line).ok_or_else(|| wrong(path, format!("has {line:?}, which is no HOST:PORT")));
+    lines.map(parse).collect()
+}
+
+fn pools(path: &Path) -> Result<BTreeMap<String, Pool>, MastersError> {
+    let written: BTreeMap<String, Written> =
+        serde_json::from_str(&read_text(path)?).map_err(|error| wrong(path, format!("can not be read: {error}")))?;
+    let list = |list: Vec<String>| addresses(path, list.iter().map(String::as_str));
+    let tiers = |tiers: BTreeMap<String, Vec<String>>| {
+        tiers.into_iter().map(|(name, addresses)| Ok((name, list(addresses)?))).collect::<Result<_, MastersError>>()
+    };
+    let pool = |(name, pool): (String, Written)| {
+        let Written { server_name: host, addresses, zones, regions } = pool;
+        let server_name = server_name(path, &host)?;
+        Ok((name, Pool { server_name, addresses: list(addresses)?, zones: tiers(zones)?, regions: tiers(regions)? }))
+    };
+    written.into_iter().map(pool).collect()
 }
 
 fn is_of_label(byte: u8) -> bool {
@@ -148,7 +226,10 @@ mod tests {
             fs::write(folder.path().join(name), text).unwrap();
         }
         let said = match Directory::read(folder.path()) {
-            Ok(directory) => format!("{} at {}", directory.server_name, directory.address(4)),
+            Ok(directory) => {
+                let first = &directory.candidates(&Locality::default(), 4)[0];
+                format!("{} at {}", first.server_name, first.address)
+            }
             Err(error) => error.to_string().replace(&format!("{}/", folder.path().display()), ""),
         };
         assert_eq!(said, expected);
@@ -164,5 +245,43 @@ mod tests {
         for wrong in ["192.0.2.1", "", "evil/x", "a..b", "user@masters"] {
             check(wrong, "192.0.2.1:1", name);
         }
+    }
+
+    #[test]
+    fn a_machine_asks_the_nearest_masters_of_its_pool_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let ca = rcgen::generate_simple_self_signed(["ca".to_owned()]).unwrap().cert.pem();
+        let pools = r#"{
+            "eu": {"serverName": "eu.svc", "addresses": ["192.0.2.1:1"],
+                   "zones": {"eu-1a": ["192.0.2.2:1"], "eu-1b": ["192.0.2.3:1"]}, "regions": {"eu-1": ["192.0.2.4:1"]}},
+            "masters": {"serverName": "masters.svc", "addresses": ["192.0.2.9:1"]},
+            "starting": {"serverName": "starting.svc"}
+        }"#;
+        for (name, text) in [
+            ("ca.crt", ca.as_str()),
+            ("server-name", "masters.svc"),
+            ("addresses", "192.0.2.9:1"),
+            ("pools.json", pools),
+        ] {
+            fs::write(folder.path().join(name), text).unwrap();
+        }
+        let directory = Directory::read(folder.path()).unwrap();
+        let at = |locality: &str| {
+            let candidates = directory.candidates(&locality.parse().unwrap(), 0);
+            let shown = candidates.iter().map(|one| format!("{} {}", one.tier, one.address));
+            shown.collect::<Vec<_>>().join(", ").replace("192.0.2.", "").replace(":1", "")
+        };
+        assert_eq!(at(""), "0 9");
+        assert_eq!(at("pool=eu, zone=eu-1a, region=eu-1"), "0 2, 1 4, 2 1, 3 9");
+        assert_eq!(at("pool=eu, zone=eu-2a, region=eu-1"), "0 4, 1 1, 2 9");
+        assert_eq!(at("pool=eu"), "0 1, 1 9");
+        assert_eq!(at("pool=masters, zone=eu-1a"), "0 9", "the same masters twice are one");
+        assert_eq!(at("pool=gone, zone=eu-1a"), "0 9");
+        assert_eq!(at("pool=starting"), "0 9", "nobody is there yet");
+        let names = directory.candidates(&"pool=eu".parse().unwrap(), 0).into_iter().map(|one| one.server_name);
+        assert_eq!(names.collect::<Vec<_>>(), ["eu.svc", "masters.svc"]);
+
+        fs::write(folder.path().join("pools.json"), r#"{"eu": {"serverName": "evil/x"}}"#).unwrap();
+        assert!(Directory::read(folder.path()).unwrap_err().to_string().contains("must hold a DNS name"));
     }
 }
