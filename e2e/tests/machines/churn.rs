@@ -1,19 +1,27 @@
-//! The masters come and go, and no agent loses a request.
+//! The masters come and go, or are taken away, and no agent loses a request.
+
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use drover_crds::MasterPool;
 use drover_e2e::{
     Fleet, NODES,
     calls::Calls,
-    fleet::{Part, is_serving},
+    fleet::{NAMESPACE, Part, is_serving},
+    machine::Harm,
     story,
     wait::{LATER, eventually},
 };
-use k8s_openapi::api::apps::v1::Deployment;
+use futures::future::{join, join_all};
+use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
 use kube::{
     ResourceExt as _,
-    api::{Patch, PatchParams},
+    api::{DeleteParams, Patch, PatchParams},
 };
 use serde_json::json;
+use tokio::time::interval;
 
 use crate::file;
 
@@ -22,6 +30,12 @@ const RATE: u32 = 200;
 /// A pool's size, and what it is scaled to and back from.
 const FEW: usize = 2;
 const MANY: usize = 4;
+
+/// How often something befalls a master, and how long it is stopped or cut off.
+const HARM: Duration = Duration::from_secs(2);
+/// How often each agent asks in each cycle, and the milliseconds in between.
+const ASKED: usize = 100;
+const PAUSE: &str = "50";
 
 /// How often the masters come and go: a sample, or as often as `make test-masters` says.
 fn cycles() -> usize {
@@ -85,6 +99,63 @@ async fn no_call_is_lost_while_masters_are_replaced_and_their_number_changes() {
         #[allow(clippy::cast_precision_loss, reason = "a count of calls")]
         let kept = tally.all() as f64 / due;
         assert!(kept > 0.95, "{} calls of {due:.0} that were due", tally.all());
+    })
+    .await;
+}
+
+/// Lets the agent of a node ask for its catalog so many times, with the client that it always has.
+async fn ping(fleet: &Fleet, node: &str, times: usize) -> Result<String, String> {
+    let agent = fleet.agent(node).await.name_any();
+    let count = times.to_string();
+    let command = ["/drover-agent", "ping", "--count", &count, "--every", PAUSE];
+    let told = fleet.cluster.try_kubectl(&[&["-n", NAMESPACE, "exec", &agent, "--"], &command[..]].concat()).await;
+    let line = |told: String| format!("{node}: {}", told.trim());
+    told.map(line).map_err(line)
+}
+
+/// One master after the other is killed, stopped or cut off, until this is over. Returns how many were.
+async fn harm_masters(fleet: &Fleet, over: &AtomicBool) -> usize {
+    let kinds = [Harm::Kill, Harm::Stop(HARM), Harm::Cut(HARM)];
+    let mut turns = interval(HARM);
+    let mut harmed = 0;
+    while !over.load(Ordering::Relaxed) {
+        turns.tick().await;
+        let mut masters = fleet.pods_of(Part::Master).await;
+        masters.retain(is_serving);
+        let Some(master) = masters.get(harmed % masters.len().max(1)) else { continue };
+        let harm = kinds[harmed % kinds.len()];
+        fleet.harm(master, harm).await;
+        if harm == Harm::Kill {
+            // Another one comes at once; the kubelet would let one that is killed again and again wait longer and longer.
+            let at_once = DeleteParams::default().grace_period(0);
+            fleet.api::<Pod>().delete(&master.name_any(), &at_once).await.expect("the pod is deleted");
+        }
+        harmed += 1;
+    }
+    harmed
+}
+
+#[tokio::test]
+async fn each_agent_is_answered_while_masters_are_killed_stopped_and_cut_off() {
+    story(async |fleet| {
+        let revision = fleet.configure("churn", json!([file("churn", "once")])).await;
+        fleet.roll("churn", json!({})).await;
+        fleet.completes("churn", &revision).await;
+        scale(fleet, MANY).await;
+
+        let times = cycles() * ASKED;
+        let over = AtomicBool::new(false);
+        let asking = async {
+            let told = join_all(NODES.map(|node| ping(fleet, node, times))).await;
+            over.store(true, Ordering::Relaxed);
+            told
+        };
+        let (told, harmed) = join(asking, harm_masters(fleet, &over)).await;
+
+        eprintln!("{harmed} masters were harmed; {told:#?}");
+        let all = format!("answered {times} of {times}");
+        assert!(told.iter().all(|told| told.as_ref().is_ok_and(|told| told.contains(&all))), "{told:#?}");
+        assert!(harmed >= 3, "{harmed} masters were harmed");
     })
     .await;
 }
