@@ -6,7 +6,12 @@
 mod pace;
 mod trouble;
 
-use std::{cell::RefCell, convert::Infallible, rc::Rc, time::Instant};
+use std::{
+    cell::RefCell,
+    convert::Infallible,
+    rc::Rc,
+    time::{Instant, SystemTime},
+};
 
 use drover_apply::facts::{Gathered, Gatherer};
 use drover_catalog::{Catalog, Digest, Facts, Report, Slot, routes};
@@ -19,6 +24,7 @@ use trouble::Trouble;
 use crate::{
     masters::{Answer, Masters, Request},
     memory::Memory,
+    signature,
 };
 
 /// One machine's conversation with the masters.
@@ -70,7 +76,7 @@ struct Inquiry<'a> {
     facts: Gatherer<'a>,
     catalogs: watch::Sender<Option<Rc<Catalog>>>,
     slots: watch::Sender<Option<Slot>>,
-    /// Of the last catalog that came, be it accepted or not: a refused one is not sent again and again.
+    /// Of the last catalog of a master that came, be it accepted or not: a refused one is not sent again and again.
     etag: Option<String>,
     /// The digest of the facts that a master has.
     known: Option<Digest>,
@@ -144,7 +150,7 @@ impl Inquiry<'_> {
         }
     }
 
-    /// Hands over a catalog, if the answer is one.
+    /// Hands over a catalog, if the answer is one and a master's.
     fn hear(&mut self, answer: Answer) -> Next {
         if answer.slot.is_some() {
             // Before the catalog: its run is followed by the machine's next turn.
@@ -159,6 +165,11 @@ impl Inquiry<'_> {
         match answer.status {
             StatusCode::OK => match serde_json::from_slice::<Catalog>(&answer.body) {
                 Ok(catalog) => {
+                    if let Err(trouble) = self.believe(&catalog, &answer) {
+                        // Its entity tag is not kept: the same catalog may come with a signature that holds.
+                        self.masters.pass_over();
+                        return Next::Pause(trouble);
+                    }
                     self.etag = Some(answer.etag.unwrap_or_else(|| catalog.etag()));
                     self.catalogs.send_replace(Some(Rc::new(catalog)));
                     Next::Came
@@ -174,6 +185,13 @@ impl Inquiry<'_> {
             StatusCode::NOT_FOUND => Next::NotYet(Trouble::Unassigned),
             _ => Next::Pause(Trouble::of(&answer)),
         }
+    }
+
+    /// Whether the catalog is proven to be a master's.
+    fn believe(&self, catalog: &Catalog, answer: &Answer) -> Result<(), Trouble> {
+        let trust = self.masters.trust(&answer.server_name).map_err(Trouble::Unreachable)?;
+        signature::verify(catalog, &answer.proof, &trust, SystemTime::now())
+            .map_err(|distrust| Trouble::Distrusted { generation: catalog.generation, distrust })
     }
 }
 

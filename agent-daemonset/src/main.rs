@@ -18,6 +18,7 @@ mod one_shot;
 mod ping;
 mod run_report;
 mod shutdown;
+mod signature;
 
 use std::process::ExitCode;
 

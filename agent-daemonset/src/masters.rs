@@ -18,13 +18,15 @@ use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 use directory::{Candidate, Directory};
 use drover_catalog::{
     Digest, Locality, Slot,
-    routes::{LOCALITY_HEADER, SLOT_HEADER},
+    routes::{CERTIFICATES_HEADER, LOCALITY_HEADER, SIGNATURE_HEADER, SLOT_HEADER},
 };
 use http::{HeaderName, Method, StatusCode, header};
 use reqwest::{Client, Response, redirect};
 use rustls::{ClientConfig, RootCertStore};
 use thiserror::Error;
 use tracing::debug;
+
+use crate::signature::{Proof, Trust};
 
 /// How long it may take until a master greets.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -89,6 +91,10 @@ pub(crate) struct Answer {
     pub(crate) locality: Option<Locality>,
     /// Where the master is.
     pub(crate) from: String,
+    /// The name in its certificate.
+    pub(crate) server_name: String,
+    /// What proves the body, where it is a catalog.
+    pub(crate) proof: Proof,
     pub(crate) body: Vec<u8>,
 }
 
@@ -188,6 +194,17 @@ impl Masters {
         (turn, of(turn))
     }
 
+    /// Whom to believe who answered under this name, as the folder says by now.
+    pub(crate) fn trust(&self, server_name: &str) -> Result<Trust, MastersError> {
+        let authorities = Directory::read(&self.folder)?.authorities;
+        Ok(Trust { authorities, server_name: server_name.to_owned() })
+    }
+
+    /// What the master said whose turn it is can not be believed: another one is asked next.
+    pub(crate) fn pass_over(&self) {
+        self.next_turn(self.turn.get().0);
+    }
+
     /// Lets the next one have its turn, unless another request has seen to it.
     fn next_turn(&self, turn: usize) {
         if self.turn.get().0 == turn {
@@ -219,7 +236,7 @@ impl Masters {
             call = call.header(header::CONTENT_TYPE, "application/json").body(body.clone());
         }
         let response = call.send().await.map_err(|error| explain(&error))?;
-        read(response, candidate.address.to_string()).await
+        read(response, candidate).await
     }
 
     async fn client(&self, directory: &Directory, candidate: &Candidate) -> Result<Client, String> {
@@ -274,7 +291,7 @@ fn tls(directory: &Directory) -> Result<ClientConfig, String> {
     Ok(config)
 }
 
-async fn read(mut response: Response, from: String) -> Result<Answer, String> {
+async fn read(mut response: Response, from: &Candidate) -> Result<Answer, String> {
     let text = |name| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let mut answer = Answer {
         status: response.status(),
@@ -282,7 +299,12 @@ async fn read(mut response: Response, from: String) -> Result<Answer, String> {
         retry_after: text(header::RETRY_AFTER).and_then(|seconds| seconds.parse().ok()).map(Duration::from_secs),
         slot: text(HeaderName::from_static(SLOT_HEADER)).and_then(|slot| slot.parse().ok()),
         locality: text(HeaderName::from_static(LOCALITY_HEADER)).and_then(|locality| locality.parse().ok()),
-        from,
+        from: from.address.to_string(),
+        server_name: from.server_name.clone(),
+        proof: Proof {
+            signature: text(HeaderName::from_static(SIGNATURE_HEADER)),
+            certificates: text(HeaderName::from_static(CERTIFICATES_HEADER)),
+        },
         body: Vec::new(),
     };
     while let Some(chunk) = response.chunk().await.map_err(|error| explain(&error))? {

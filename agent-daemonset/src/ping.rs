@@ -1,7 +1,7 @@
 //! `drover-agent ping`: whether this machine's masters answer, which of them, and how fast. It asks for the catalog as the agent
 //! does, with the agent's own client, and leaves everything as it is.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use drover_apply::StateDir;
 use drover_catalog::{Catalog, routes};
@@ -14,6 +14,7 @@ use crate::{
     masters::{Answer, Masters, Request},
     memory::Memory,
     one_shot::print,
+    signature,
 };
 
 /// How long an agent goes on that is sent away.
@@ -38,7 +39,7 @@ pub(crate) async fn run(options: PingOptions) -> anyhow::Result<Exit> {
         let took = began.elapsed();
         slowest = slowest.max(took);
         let (line, is_fine) = match &found {
-            Ok(answer) => told(answer),
+            Ok(answer) => told(answer, |catalog| prove(&masters, catalog, answer)),
             Err(reason) => (reason.clone(), false),
         };
         answered += u32::from(is_fine);
@@ -70,17 +71,26 @@ async fn ask(masters: &Masters, request: &Request) -> Result<Answer, String> {
     }
 }
 
+/// Whether a catalog is one that the agent would take, or why not.
+fn prove(masters: &Masters, catalog: &Catalog, answer: &Answer) -> Result<(), String> {
+    let trust = masters.trust(&answer.server_name).map_err(|error| error.to_string())?;
+    signature::verify(catalog, &answer.proof, &trust, SystemTime::now()).map_err(|distrust| distrust.to_string())
+}
+
 /// What an answer means, and whether it is one that all is well with.
-fn told(answer: &Answer) -> (String, bool) {
+fn told(answer: &Answer, prove: impl Fn(&Catalog) -> Result<(), String>) -> (String, bool) {
     let Answer { status, from, body, locality, .. } = answer;
     let of = locality.as_ref().map(ToString::to_string).filter(|text| !text.is_empty());
     let from = of.map_or_else(|| from.clone(), |of| format!("{from} ({of})"));
     let (what, is_fine) = match *status {
         StatusCode::OK => match serde_json::from_slice::<Catalog>(body) {
-            Ok(catalog) => {
-                let resources = catalog.resources.len();
-                (format!("has a catalog of generation {} with {resources} resources", catalog.generation), true)
-            }
+            Ok(catalog) => match prove(&catalog) {
+                Ok(()) => {
+                    let resources = catalog.resources.len();
+                    (format!("has a catalog of generation {} with {resources} resources", catalog.generation), true)
+                }
+                Err(why) => (format!("has a catalog that is refused: {why}"), false),
+            },
             Err(_) => ("sent no catalog; is it of another release?".to_owned(), false),
         },
         StatusCode::NOT_FOUND => ("has nothing for this machine yet; does a NodeConfig select it?".to_owned(), true),
@@ -105,12 +115,16 @@ mod tests {
             slot: None,
             locality: Some("pool=eu, zone=eu-1a".parse().unwrap_or_default()),
             from: "192.0.2.1:8443".into(),
+            server_name: "eu.svc".into(),
+            proof: crate::signature::Proof::default(),
             body: body.to_vec(),
         };
-        let (text, is_fine) = told(&answer(StatusCode::NOT_FOUND, b""));
+        let (text, is_fine) = told(&answer(StatusCode::NOT_FOUND, b""), |_| Ok(()));
         assert!(is_fine && text.starts_with("192.0.2.1:8443 (pool=eu, zone=eu-1a) has nothing"), "{text}");
-        assert!(!told(&answer(StatusCode::OK, b"moo")).1);
-        assert!(!told(&answer(StatusCode::UNAUTHORIZED, b"")).1);
-        assert!(!told(&answer(StatusCode::SERVICE_UNAVAILABLE, b"")).1);
+        for (status, body) in
+            [(StatusCode::OK, &b"moo"[..]), (StatusCode::UNAUTHORIZED, b""), (StatusCode::SERVICE_UNAVAILABLE, b"")]
+        {
+            assert!(!told(&answer(status, body), |_| Ok(())).1, "{status}");
+        }
     }
 }

@@ -102,7 +102,7 @@ fn tells_facts_applies_what_comes_and_reports() {
     let first = master.expect(CATALOG);
     assert_eq!((first.header("prefer"), first.header("if-none-match")), ("wait=55", ""));
     let offered = motd(7, "moo");
-    first.answer_with("200 OK", &format!("etag: {}\r\n", offered.etag()), &json(&offered));
+    master.send(first, &offered);
 
     let mut aside = Vec::new();
     let report = master.expect_among(REPORT, &mut aside);
@@ -157,23 +157,53 @@ fn a_stale_or_forged_catalog_changes_nothing() {
     let agent = Agent::start(root, folder);
     master.expect(FACTS).answer("204 No Content");
     let mut aside = Vec::new();
-    master.expect(CATALOG).answer_with("200 OK", "", &json(&motd(7, "good")));
+    master.send(master.expect(CATALOG), &motd(7, "good"));
     master.expect_among(REPORT, &mut aside).answer("204 No Content");
-    for bad in [motd(6, "stale"), Catalog { generation: 9, ..motd(7, "forged") }] {
-        let poll = aside.pop().unwrap_or_else(|| master.expect(CATALOG));
-        poll.answer_with("200 OK", &format!("etag: {}\r\n", bad.etag()), &json(&bad));
-        let next = master.expect(CATALOG);
-        assert_eq!(next.header("if-none-match"), bad.etag(), "it would be sent again at once");
-        aside.push(next);
-    }
+    let stale = motd(6, "stale");
+    master.send(aside.pop().unwrap_or_else(|| master.expect(CATALOG)), &stale);
+    let next = master.expect(CATALOG);
+    assert_eq!(next.header("if-none-match"), stale.etag(), "it would be sent again at once");
+    master.send(next, &Catalog { generation: 9, ..motd(7, "forged") });
     // The report of a later one proves that those before were done with.
-    aside.pop().unwrap().answer_with("200 OK", "", &json(&motd(8, "better")));
+    master.send(master.expect(CATALOG), &motd(8, "better"));
     let report = master.expect_among(REPORT, &mut aside);
     assert_eq!(serde_json::from_slice::<Report>(&report.body).unwrap().generation, 8);
     let (_, log, root, _) = agent.end();
     assert_eq!(fs::read_to_string(root.path().join("motd")).unwrap(), "better");
     assert_eq!(log.matches("refused a catalog").count(), 2, "{log}");
     assert_eq!(log.matches("replaced").count(), 1, "{log}");
+}
+
+#[test]
+fn what_no_master_signed_for_now_is_refused_and_asked_for_again_with_a_pause() {
+    let (root, folder) = folders();
+    let master = Master::start(folder.path());
+    master.appear_twice(folder.path());
+    let agent = Agent::start(root, folder);
+    master.expect(FACTS).answer("204 No Content");
+    let mut aside = Vec::new();
+    let good = motd(7, "good");
+    master.send(master.expect(CATALOG), &good);
+    master.expect_among(REPORT, &mut aside).answer("204 No Content");
+    let offered = motd(8, "better");
+    let began = Instant::now();
+    let mut reached_at = Vec::new();
+    for proof in [String::new(), master.sign(&offered, -3600)] {
+        let poll = aside.pop().unwrap_or_else(|| master.expect(CATALOG));
+        assert_eq!(poll.header("if-none-match"), good.etag(), "the entity tag of a refused one is not kept");
+        reached_at.push(poll.reached_at);
+        poll.answer_with("200 OK", &format!("etag: {}\r\n{proof}", offered.etag()), &json(&offered));
+    }
+    // With a signature that holds, the same catalog is taken.
+    master.send(master.expect(CATALOG), &offered);
+    assert_ne!(reached_at[0], reached_at[1], "another master is asked next");
+    assert!(began.elapsed() > Duration::from_secs(1 + 2), "it asked in a hurry");
+    let report = master.expect_among(REPORT, &mut aside);
+    assert_eq!(serde_json::from_slice::<Report>(&report.body).unwrap().generation, 8);
+    let (_, log, ..) = agent.end();
+    for reason in ["it is not signed", "its signature expired 60 minutes ago"] {
+        assert_eq!(log.matches(reason).count(), 1, "{reason}: {log}");
+    }
 }
 
 #[test]
@@ -280,7 +310,9 @@ fn ping_says_whether_masters_answer_and_which() {
         (process.0.wait().unwrap().code(), text)
     };
     let one = ping(&[]);
-    master.expect(CATALOG).answer_with("200 OK", "drover-locality: pool=eu\r\n", &json(&motd(7, "moo")));
+    let offered = motd(7, "moo");
+    let headers = format!("drover-locality: pool=eu\r\n{}", master.sign(&offered, 60));
+    master.expect(CATALOG).answer_with("200 OK", &headers, &json(&offered));
     let (code, text) = ended(one);
     assert!(code == Some(0) && text.contains("(pool=eu) has a catalog of generation 7 with 1 resources"), "{text}");
     assert!(!text.contains("moo"), "{text}");
@@ -289,8 +321,9 @@ fn ping_says_whether_masters_answer_and_which() {
     master.expect(CATALOG).answer("404 Not Found");
     master.expect(CATALOG).answer("401 Unauthorized");
     master.expect(CATALOG).answer_with("503 Service Unavailable", "retry-after: 0\r\n", b"");
-    master.expect(CATALOG).answer("428 Precondition Required");
+    master.expect(CATALOG).answer_with("200 OK", "", &json(&offered));
     let (code, text) = ended(three);
     assert!(code == Some(1) && text.contains("2: ") && text.contains("does not accept this machine's token"), "{text}");
-    assert!(text.contains("answered 2 of 3"), "{text}");
+    assert!(text.contains("3: ") && text.contains("refused: it is not signed"), "{text}");
+    assert!(text.contains("answered 1 of 3"), "{text}");
 }

@@ -20,6 +20,7 @@ use crate::LoadBalancerStep;
     doc = "One machine: what is assigned to it, what is active on it, and which Rollout holds it. The operator makes a \
            Host for each Node of the cluster.",
     selectable = ".status.phase",
+    selectable = ".status.masterPool",
     printcolumn(name = "State", type_ = "string", json_path = ".status.phase"),
     printcolumn(name = "Via", type_ = "string", json_path = r".metadata.labels['drover\.dev/via']"),
     printcolumn(name = "Revision", type_ = "string", json_path = ".status.display.revisions"),
@@ -30,6 +31,7 @@ use crate::LoadBalancerStep;
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "Kernel", type_ = "string", json_path = ".status.facts.kernelrelease", priority = 1),
     printcolumn(name = "Address", type_ = "string", json_path = ".status.facts.networking.ip", priority = 1),
+    printcolumn(name = "Masters", type_ = "string", json_path = ".status.masterPool", priority = 1),
     printcolumn(name = "Held-By", type_ = "string", json_path = ".status.claim.rollout", priority = 1),
     printcolumn(name = "Message", type_ = "string", json_path = ".status.message", priority = 1)
 )]
@@ -66,6 +68,9 @@ pub struct HostStatus {
     /// Strings made ready for the columns of `kubectl get`.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub display: Option<HostDisplay>,
+    /// The MasterPool whose masters serve this machine.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub master_pool: Option<String>,
     /// What the machine must look like: one revision of each NodeConfig that was rolled out to it.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["nodeConfig".into()]))]

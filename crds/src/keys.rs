@@ -6,6 +6,14 @@ pub const NODE_CONFIG_LABEL: &str = "drover.dev/node-config";
 pub const VIA_LABEL: &str = "drover.dev/via";
 /// On what a MasterPool owns: the pool's name.
 pub const MASTER_POOL_LABEL: &str = "drover.dev/master-pool";
+/// On a master and its Deployment: the zone that it is for.
+pub const MASTER_ZONE_LABEL: &str = "drover.dev/master-zone";
+/// On a master and its Deployment: the region of that zone.
+pub const MASTER_REGION_LABEL: &str = "drover.dev/master-region";
+/// On a Node, by the cloud: its zone. Its Host has it as well.
+pub const ZONE_LABEL: &str = "topology.kubernetes.io/zone";
+/// On a Node, by the cloud: its region. Its Host has it as well.
+pub const REGION_LABEL: &str = "topology.kubernetes.io/region";
 /// On a Job that was made for a Rollout: the Rollout's name.
 pub const ROLLOUT_LABEL: &str = "drover.dev/rollout";
 /// On a Job that was made for a Rollout: the number of the run.

@@ -25,8 +25,8 @@ pub use host::{
 };
 pub use limit::{Limit, Tolerance};
 pub use master_pool::{
-    Autoscaling, MasterPool, MasterPoolSpec, MasterPoolStatus, MinimumWindow, PlannedPeriod, PoolPlan, PoolScale,
-    Redundancy,
+    Autoscaling, IssuerRef, MasterPool, MasterPoolSpec, MasterPoolStatus, MinimumWindow, PlannedPeriod,
+    PoolCertificates, PoolPlan, PoolScale, PoolZone, PoolZoneStatus, Redundancy,
 };
 pub use node_config::{
     AptRepository, AptType, Archive, AuthorizedKey, Block, CaCertificate, ClaimConflict, ConfigMapSource,

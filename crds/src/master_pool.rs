@@ -1,4 +1,4 @@
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -20,6 +20,7 @@ use crate::rollout::{Window, WindowKind};
            keep nothing: any of them may die at any time.",
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status"),
     printcolumn(name = "Masters", type_ = "string", json_path = ".status.masters"),
+    printcolumn(name = "Hosts", type_ = "integer", json_path = ".status.hosts"),
     printcolumn(name = "Address", type_ = "string", json_path = ".status.address"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "Message", type_ = "string", json_path = ".status.message", priority = 1)
@@ -34,6 +35,76 @@ pub struct MasterPoolSpec {
     /// How many masters run, by what they have to do. Each may be lost at any time: the spare ones are part of it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub autoscaling: Option<Autoscaling>,
+    /// Which machines the pool serves, by the labels of their Hosts, such as those of an organisation, a subnet or a zone. Of
+    /// several pools that select a machine, the one with the most requirements serves it, and of those the first by name. Left
+    /// out: all machines that no other pool selects. `status.masterPool` of a Host says which pool it is.
+    ///
+    /// All masters know all machines: while none of a machine's own pool answers, the others serve it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub host_selector: Option<LabelSelector>,
+    /// The zones that masters run in, as the label `topology.kubernetes.io/zone` of the nodes names them: a Deployment and a
+    /// Service for each, with as many masters as its part of the machines needs, and one at least. A machine goes to the masters
+    /// of its own zone, then to those of its region, then to all. Left out: one Deployment, whose masters are spread over what
+    /// zones there are.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    #[schemars(length(max = 32))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub zones: Vec<PoolZone>,
+    /// The certificates of the masters. Left out: the operator makes them, and an authority that signs them.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub certificates: Option<PoolCertificates>,
+}
+
+/// A zone that masters run in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PoolZone {
+    /// Its name, as the label `topology.kubernetes.io/zone` has it.
+    #[schemars(length(min = 1, max = 63))]
+    #[x_kube(validation = (r"self.matches('^[A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?$')", "write the zone as the label topology.kubernetes.io/zone of its nodes has it, such as eu-central-1a"))]
+    pub name: String,
+    /// Its region, as the label `topology.kubernetes.io/region` has it: its machines go to masters of other zones in it before they
+    /// go further. Left out: none.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schemars(length(min = 1, max = 63))]
+    #[x_kube(validation = (r"self.matches('^[A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?$')", "write the region as the label topology.kubernetes.io/region of its nodes has it, such as eu-central-1"))]
+    pub region: Option<String>,
+}
+
+/// Where the masters' certificates come from, and how a new authority takes over.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PoolCertificates {
+    /// An issuer of cert-manager, which signs the masters' certificate instead of an authority of the operator's. It must tell its
+    /// own certificate (`ca.crt` of the Secret that it makes), because agents trust that alone.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub issuer_ref: Option<IssuerRef>,
+    /// How long agents know a new authority before masters use it, and an old one after, in seconds. A ConfigMap takes a minute or
+    /// two to reach all nodes. Left out: 3600.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schemars(range(min = 10, max = 604_800))]
+    pub overlap_seconds: Option<i32>,
+    /// Another number than before: the operator makes a new authority, as it does by itself in the last year of the old one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub authority_generation: Option<i32>,
+}
+
+/// An issuer of cert-manager.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct IssuerRef {
+    /// Its name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// `Issuer`, of this namespace, or `ClusterIssuer`; or the kind of an external issuer. Left out: `Issuer`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schemars(length(min = 1, max = 63))]
+    pub kind: Option<String>,
+    /// The API group of its kind. Left out: `cert-manager.io`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schemars(length(min = 1, max = 253))]
+    pub group: Option<String>,
 }
 
 /// How many masters run, by what they have to do: the time that they compile, the requests that they answer, what waits,
@@ -118,6 +189,13 @@ pub struct MasterPoolStatus {
     /// Masters that serve, of those wanted: `2/2`.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub masters: Option<String>,
+    /// How many machines the pool serves.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub hosts: Option<i32>,
+    /// The masters of each zone.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub zones: Vec<PoolZoneStatus>,
     /// How many masters there are to be, and why.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub scale: Option<PoolScale>,
@@ -131,6 +209,18 @@ pub struct MasterPoolStatus {
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
+}
+
+/// The masters of a zone.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PoolZoneStatus {
+    /// The zone.
+    pub name: String,
+    /// Masters that serve, of those wanted: `1/1`.
+    pub masters: String,
+    /// How many machines of the pool are in the zone.
+    pub hosts: i32,
 }
 
 /// How many masters there are to be, and why. Numbers that are not whole are written as text, such as `2.6`.
@@ -196,6 +286,25 @@ impl MasterPoolSpec {
     /// How many masters run where nothing scales them.
     pub fn resolved_replicas(&self) -> i32 {
         self.replicas.unwrap_or(2)
+    }
+}
+
+impl PoolCertificates {
+    /// How long agents know a new authority before masters use it, and an old one after, in seconds.
+    pub fn resolved_overlap_seconds(&self) -> i32 {
+        self.overlap_seconds.unwrap_or(3600)
+    }
+}
+
+impl IssuerRef {
+    /// What kind of issuer it is.
+    pub fn resolved_kind(&self) -> &str {
+        self.kind.as_deref().unwrap_or("Issuer")
+    }
+
+    /// The API group of its kind.
+    pub fn resolved_group(&self) -> &str {
+        self.group.as_deref().unwrap_or("cert-manager.io")
     }
 }
 

@@ -3,6 +3,9 @@ use serde::{Deserialize, Serialize};
 use crate::{Digest, HostCommand, Resource};
 
 /// What one machine must look like: the work of a master, for one host and one assignment.
+///
+/// On its way to a machine it is proven by a [`Signature`](crate::Signature), which ends after a day. Once a machine has
+/// taken it, it holds until the next one comes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Catalog {
     /// The host it is for. An agent refuses another host's.

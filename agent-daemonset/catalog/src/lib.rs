@@ -1,5 +1,6 @@
-//! The wire contract between masters and agents, and nothing else: what a master sends ([`Catalog`]), what an agent
-//! tells of its machine ([`Facts`]) and of what it did ([`Report`]), and the paths they meet at ([`routes`]).
+//! The wire contract between masters and agents, and nothing else: what a master sends ([`Catalog`]) and proves it by
+//! ([`Signature`]), what an agent tells of its machine ([`Facts`]) and of what it did ([`Report`]), and the paths they meet
+//! at ([`routes`]).
 //!
 //! Both sides may be of different releases, so every type ignores unknown fields, and a field that is added later has a
 //! default. What a catalog *means* on a machine is `drover-apply`'s; how it is made is `drover-core`'s.
@@ -13,6 +14,7 @@ mod part;
 mod report;
 mod resource;
 mod sensitive;
+mod signature;
 mod slot;
 
 pub use catalog::{Catalog, HostIdentity, RevisionRef};
@@ -28,6 +30,7 @@ pub use part::{
 pub use report::{Outcome, PropertyEvent, Report, ResourceReport, ResourceStatus, Totals};
 pub use resource::{Claim, Disruption, DriftMode, Origin, Resource, ResourceId};
 pub use sensitive::{Sensitive, SensitiveBytes};
+pub use signature::{CertificateChain, NoCertificateChain, NoSignature, Signature};
 pub use slot::{NoSlot, Slot};
 
 /// The paths of a master's HTTPS interface. All want `Authorization: Bearer TOKEN`.
@@ -39,6 +42,10 @@ pub mod routes {
     pub const SLOT_HEADER: &str = "drover-slot";
     /// A header of answers of [`CATALOG`]: which masters the machine goes to, as a [`Locality`](crate::Locality).
     pub const LOCALITY_HEADER: &str = "drover-locality";
+    /// A header of each catalog: the master's [`Signature`](crate::Signature) of it. An agent refuses a catalog without one.
+    pub const SIGNATURE_HEADER: &str = "drover-signature";
+    /// A header of each catalog: who signed it, as a [`CertificateChain`](crate::CertificateChain).
+    pub const CERTIFICATES_HEADER: &str = "drover-certificates";
     /// `PUT`: the caller's facts, as [`Facts`](crate::Facts); 204.
     pub const FACTS: &str = "/v1/facts";
     /// `POST`: what a run did, as [`Report`](crate::Report); 204.

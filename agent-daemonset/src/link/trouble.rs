@@ -6,7 +6,10 @@ use drover_catalog::TOKEN_AUDIENCE;
 use http::StatusCode;
 use tracing::{info, warn};
 
-use crate::masters::{Answer, MastersError};
+use crate::{
+    masters::{Answer, MastersError},
+    signature::Distrust,
+};
 
 /// What is wrong.
 #[derive(Debug)]
@@ -27,6 +30,13 @@ pub(super) enum Trouble {
         line: usize,
         /// Where in the line.
         column: usize,
+    },
+    /// What was sent is a catalog, and not proven to be a master's.
+    Distrusted {
+        /// The generation that it claims.
+        generation: i64,
+        /// What is wrong with it.
+        distrust: Distrust,
     },
     /// An answer that no master should give.
     Unexpected(StatusCode, Option<Duration>),
@@ -67,6 +77,9 @@ impl Trouble {
             Self::NoCatalog { line, column } => {
                 warn!(line, column, "what a master sent is no catalog; is it of another release?");
             }
+            Self::Distrusted { generation, distrust } => {
+                warn!(generation, %distrust, "refused a catalog; the one before stays in force");
+            }
             Self::Unexpected(status, _) => warn!(%status, "a master gave an unexpected answer; see its log"),
         }
     }
@@ -94,7 +107,12 @@ impl Log {
     }
 
     fn is_new(&self, found: &Trouble) -> bool {
-        self.0.as_ref().is_none_or(|known| discriminant(known) != discriminant(found))
+        self.0.as_ref().is_none_or(|known| match (known, found) {
+            (Trouble::Distrusted { distrust: known, .. }, Trouble::Distrusted { distrust: found, .. }) => {
+                discriminant(known) != discriminant(found)
+            }
+            _ => discriminant(known) != discriminant(found),
+        })
     }
 }
 
@@ -113,5 +131,9 @@ mod tests {
         assert!(!log.is_new(&Trouble::Busy(Some(Duration::from_secs(9)))));
         log.over();
         assert!(log.is_new(&Trouble::Busy(None)));
+        let distrusted = |distrust| Trouble::Distrusted { generation: 7, distrust };
+        log.note(distrusted(Distrust::Forged));
+        assert!(!log.is_new(&distrusted(Distrust::Forged)));
+        assert!(log.is_new(&distrusted(Distrust::Altered)), "another reason is news");
     }
 }

@@ -1,11 +1,6 @@
 //! The mounted folder that says where the masters are, whom to trust, and what name their certificate has.
 
-use std::{
-    collections::BTreeMap,
-    fmt, fs, io,
-    net::SocketAddr,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeMap, fmt, fs, io, net::SocketAddr, path::Path};
 
 use drover_catalog::{Digest, Locality};
 use rustls::pki_types::{CertificateDer, pem::PemObject as _};

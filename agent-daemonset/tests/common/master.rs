@@ -1,20 +1,26 @@
-//! A master that a test scripts: real HTTPS, one request after the other handed to the test, which answers it.
+//! A master that a test scripts: real HTTPS, one request after the other handed to the test, which answers it. Catalogs are
+//! signed with the key of its certificate, as a real one does.
 
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
-    net::{TcpListener, TcpStream},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     path::Path,
     sync::{
         Arc,
         mpsc::{self, Receiver, Sender},
     },
     thread,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
+use drover_catalog::{
+    Catalog, CertificateChain, Signature,
+    routes::{CERTIFICATES_HEADER, SIGNATURE_HEADER},
+};
 use rustls::{
-    ServerConfig, ServerConnection, StreamOwned,
+    ServerConfig, ServerConnection, SignatureScheme, StreamOwned,
     pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
+    sign::{CertifiedKey, SingleCertAndKey},
 };
 
 const NAME: &str = "masters.test";
@@ -27,12 +33,16 @@ type Headers = Vec<(String, String)>;
 /// The scripted master.
 pub(crate) struct Master {
     asked: Receiver<Asked>,
+    certified: Arc<CertifiedKey>,
+    address: SocketAddr,
 }
 
 /// A request that waits for its answer.
 pub(crate) struct Asked {
     /// Such as `GET /v1/catalog`.
     pub(crate) line: String,
+    /// Which of the master's addresses it came to.
+    pub(crate) reached_at: SocketAddr,
     headers: Headers,
     pub(crate) body: Vec<u8>,
     answer: Sender<String>,
@@ -44,14 +54,15 @@ impl Master {
         let certified = rcgen::generate_simple_self_signed([NAME.to_owned()]).unwrap();
         let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(certified.signing_key.serialize_der()));
         let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let key = CertifiedKey::from_der(vec![certified.cert.der().clone()], key, &provider).unwrap();
+        let key = Arc::new(key);
         let config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_no_client_auth()
-            .with_single_cert(vec![certified.cert.der().clone()], key)
-            .unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
+            .with_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(&key))));
+        let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, listener.local_addr().unwrap().port()));
         // The first address of the two leads nowhere: the agent must go on to the next.
         let nowhere = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         for (name, text) in [
@@ -70,7 +81,31 @@ impl Master {
                 thread::spawn(move || serve(connection, config, &asking));
             }
         });
-        Self { asked }
+        Self { asked, certified: key, address }
+    }
+
+    /// Looks like two masters to agents that start from now on, by two addresses.
+    pub(crate) fn appear_twice(&self, folder: &Path) {
+        let second = SocketAddr::from(([127, 0, 0, 2], self.address.port()));
+        std::fs::write(folder.join("addresses"), format!("{}\n{second}\n", self.address)).unwrap();
+    }
+
+    /// The headers that prove a catalog for this long from now; whole lines.
+    pub(crate) fn sign(&self, catalog: &Catalog, for_seconds: i64) -> String {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+        let expires = now.checked_add_signed(for_seconds).unwrap();
+        let signer = self.certified.key.choose_scheme(&[SignatureScheme::ECDSA_NISTP256_SHA256]).unwrap();
+        let text = Signature::text(&catalog.digest, &catalog.host.uid, catalog.generation, expires);
+        let bytes = signer.sign(text.as_bytes()).unwrap();
+        let signature = Signature { expires, scheme: signer.scheme().into(), bytes };
+        let chain = CertificateChain(self.certified.cert.iter().map(|certificate| certificate.to_vec()).collect());
+        format!("{SIGNATURE_HEADER}: {signature}\r\n{CERTIFICATES_HEADER}: {chain}\r\n")
+    }
+
+    /// Answers with this catalog, as real masters do.
+    pub(crate) fn send(&self, asked: Asked, catalog: &Catalog) {
+        let headers = format!("etag: {}\r\n{}", catalog.etag(), self.sign(catalog, 24 * 60 * 60));
+        asked.answer_with("200 OK", &headers, &serde_json::to_vec(catalog).unwrap());
     }
 
     /// The next request, which must be this one.
@@ -120,11 +155,12 @@ impl Asked {
 }
 
 fn serve(connection: TcpStream, config: Arc<ServerConfig>, asking: &Sender<Asked>) {
+    let reached_at = connection.local_addr().unwrap();
     let tls = ServerConnection::new(config).unwrap();
     let mut stream = BufReader::new(StreamOwned::new(tls, connection));
     while let Some((line, headers, body)) = read(&mut stream) {
         let (answer, answered) = mpsc::channel();
-        if asking.send(Asked { line, headers, body, answer }).is_err() {
+        if asking.send(Asked { line, reached_at, headers, body, answer }).is_err() {
             return;
         }
         let Ok(answer) = answered.recv() else { return };

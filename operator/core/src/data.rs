@@ -11,7 +11,6 @@ use std::{
 
 use drover_catalog::Sensitive;
 use drover_crds::DataFormat;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use serde_json::Value;
 
 use crate::{
@@ -80,7 +79,7 @@ pub fn merge(layers: &[Layer], labels: &BTreeMap<String, String>) -> Result<Data
     let mut chosen: Vec<&Layer> =
         layers.iter().filter(|layer| selector::matches(layer.selector.as_ref(), Some(labels))).collect();
     // The sort is stable: equals stay as they are written.
-    chosen.sort_by_key(|layer| specificity(layer.selector.as_ref()));
+    chosen.sort_by_key(|layer| selector::requirements(layer.selector.as_ref()));
     let mut merged: BTreeMap<String, Datum> = BTreeMap::new();
     for layer in chosen {
         for (key, value) in layer.parsed().of(layer)? {
@@ -105,14 +104,6 @@ pub fn merge(layers: &[Layer], labels: &BTreeMap<String, String>) -> Result<Data
 /// The first value of all layers that can not be read.
 pub fn check(layers: &[Layer]) -> Result<(), DataError> {
     layers.iter().try_for_each(|layer| layer.parsed().of(layer).map(drop))
-}
-
-/// How many requirements a selector has.
-fn specificity(selector: Option<&LabelSelector>) -> usize {
-    selector.map_or(0, |selector| {
-        selector.match_labels.as_ref().map_or(0, BTreeMap::len)
-            + selector.match_expressions.as_ref().map_or(0, Vec::len)
-    })
 }
 
 fn overlay(below: &mut Value, above: &Value) {
@@ -168,6 +159,7 @@ fn parse(layer: &Layer, key: &str, value: &Sensitive) -> Result<Value, DataError
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
     use proptest::prelude::*;
     use serde_json::json;
 

@@ -13,6 +13,8 @@
 //! - [`rollout`]: which machine is next, and which step
 //! - [`slots`]: when each machine runs
 //! - [`pool`]: how many masters there are
+//! - [`placement`]: which masters a machine goes to
+//! - [`trust`]: whom agents trust
 //!
 //! No client, no runtime, no clock, no randomness: the operator, the masters, the simulator of the tests and the
 //! command-line tools call the same functions.
@@ -26,6 +28,7 @@ pub mod host;
 pub mod local;
 pub mod logging;
 pub mod metadata;
+pub mod placement;
 pub mod pool;
 pub mod revision;
 pub mod rollout;
@@ -33,3 +36,4 @@ pub mod selector;
 pub mod slots;
 pub mod sources;
 pub mod trial;
+pub mod trust;

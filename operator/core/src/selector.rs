@@ -25,6 +25,14 @@ pub fn matches(selector: Option<&LabelSelector>, labels: Option<&BTreeMap<String
     equal && expressions
 }
 
+/// How many requirements a selector has: the more, the more specific it is.
+pub fn requirements(selector: Option<&LabelSelector>) -> usize {
+    selector.map_or(0, |selector| {
+        selector.match_labels.as_ref().map_or(0, BTreeMap::len)
+            + selector.match_expressions.as_ref().map_or(0, Vec::len)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelectorRequirement;

@@ -35,11 +35,19 @@ const MAX_HOSTS: usize = 100_000;
 /// How many bytes of bodies are kept.
 const MAX_BODY_BYTES: usize = 64 << 20;
 
+/// A catalog as it is sent.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Body {
+    pub(crate) json: Bytes,
+    /// The catalog's own.
+    pub(crate) digest: Digest,
+}
+
 /// What a host's inputs lead to.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Compiled {
     /// A catalog; its body is there unless it was dropped for want of room.
-    Catalog { etag: String, body: Option<Bytes> },
+    Catalog { etag: String, body: Option<Body> },
     /// None, and why. The message holds no data of templates.
     Failed(Arc<str>),
 }
@@ -143,7 +151,10 @@ fn render(subject: &Subject, contents: &[(RevisionRef, Arc<Content>)]) -> Compil
         Err(error) => return Compiled::Failed(error.to_string().into()),
     };
     match serde_json::to_vec(&catalog) {
-        Ok(body) => Compiled::Catalog { etag: catalog.etag(), body: Some(body.into()) },
+        Ok(json) => {
+            let etag = catalog.etag();
+            Compiled::Catalog { etag, body: Some(Body { json: json.into(), digest: catalog.digest }) }
+        }
         Err(_) => Compiled::Failed(
             "the catalog could not be written as JSON; this is a defect of Drover, please report it".into(),
         ),
@@ -189,8 +200,8 @@ impl Cache {
         self.next += 1;
         let number = self.next;
         if let Compiled::Catalog { body: Some(body), .. } = &compiled {
-            self.body_bytes += body.len();
-            self.bodies.push_back((number, uid.clone(), body.len()));
+            self.body_bytes += body.json.len();
+            self.bodies.push_back((number, uid.clone(), body.json.len()));
         }
         self.queue.push_back((number, uid.clone()));
         self.entries.insert(uid, Entry { inputs, compiled, number });
@@ -223,7 +234,8 @@ mod tests {
     use super::*;
 
     fn catalog(etag: &str, bytes: usize) -> Compiled {
-        Compiled::Catalog { etag: etag.into(), body: Some(vec![0; bytes].into()) }
+        let body = Body { json: vec![0; bytes].into(), digest: Digest::of(etag.as_bytes()) };
+        Compiled::Catalog { etag: etag.into(), body: Some(body) }
     }
 
     #[test]

@@ -13,12 +13,15 @@ use std::{
     },
 };
 
-use drover_catalog::{Digest, Facts, HostCommand, HostIdentity, RevisionRef, SensitiveBytes};
+use drover_catalog::{Digest, Facts, HostCommand, HostIdentity, Locality, RevisionRef, SensitiveBytes};
 use drover_core::{
     compile::facts_from_status,
     revision::{Content, Stored},
 };
-use drover_crds::{AppliedReport, Assignment, ClaimCommand, Host, condition, keys::NODE_CONFIG_LABEL};
+use drover_crds::{
+    AppliedReport, Assignment, ClaimCommand, Host, condition,
+    keys::{NODE_CONFIG_LABEL, REGION_LABEL, ZONE_LABEL},
+};
 use k8s_openapi::{
     api::{apps::v1::ControllerRevision, core::v1::Secret},
     apimachinery::pkg::apis::meta::v1::Condition,
@@ -56,6 +59,8 @@ pub(crate) struct HostView {
     pub(crate) active: Option<AppliedReport>,
     pub(crate) applied: Option<Condition>,
     pub(crate) drifted: Option<Condition>,
+    /// The MasterPool that serves it. It is no input of its catalog.
+    pub(crate) pool: Option<String>,
     /// The digest of all that its catalog is made of; revisions are immutable, so their names stand for them.
     pub(crate) inputs: Digest,
     version: Option<u64>,
@@ -78,6 +83,7 @@ impl HostView {
             active: status.active,
             applied: condition::find(&status.conditions, APPLIED).cloned(),
             drifted: condition::find(&status.conditions, DRIFTED).cloned(),
+            pool: status.master_pool,
             inputs: Digest::of(b""),
             // Versions of one object can be compared since Kubernetes 1.35 (KEP-5504); before, they were etcd's
             // revisions, which grow as well.
@@ -87,6 +93,12 @@ impl HostView {
         let inputs = (identity, &node.name, labels, facts, assigned, generation, reboot, commands);
         view.inputs = Digest::of_json(&inputs).ok()?;
         Some(view)
+    }
+
+    /// Which masters it goes to.
+    pub(crate) fn locality(&self) -> Locality {
+        let label = |key: &str| self.labels.get(key).cloned();
+        Locality { pool: self.pool.clone(), zone: label(ZONE_LABEL), region: label(REGION_LABEL) }
     }
 }
 
@@ -153,9 +165,9 @@ impl Fleet {
         assigned.iter().map(content).collect()
     }
 
-    /// Of each machine that has something assigned to it, by the Host's UID: the interval at which it runs, in seconds. It is left
-    /// out while it is not known.
-    pub(crate) fn intervals(&self) -> BTreeMap<String, u32> {
+    /// Of each pool, of each machine that has something assigned to it, by the Host's UID: the interval at which it runs, in
+    /// seconds. It is left out while it is not known.
+    pub(crate) fn intervals(&self) -> BTreeMap<Option<String>, BTreeMap<String, u32>> {
         let state = self.lock();
         let of = |assignment: &Assignment| match state.revisions.get(&reference(assignment)) {
             Some(Revision::Whole(content)) => Some(content.interval_seconds),
@@ -163,9 +175,13 @@ impl Fleet {
         };
         let interval = |host: &Arc<HostView>| {
             let shortest = host.assigned.iter().map(of).collect::<Option<Vec<u32>>>()?.into_iter().min()?;
-            Some((host.identity.uid.clone(), shortest))
+            Some((host.pool.clone(), host.identity.uid.clone(), shortest))
         };
-        state.hosts.values().filter_map(interval).collect()
+        let mut pools: BTreeMap<_, BTreeMap<_, _>> = BTreeMap::new();
+        for (pool, uid, interval) in state.hosts.values().filter_map(interval) {
+            pools.entry(pool).or_default().insert(uid, interval);
+        }
+        pools
     }
 
     /// Starts to wait for changes of a Node's host. `None` when too many requests of this Node wait already.

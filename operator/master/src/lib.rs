@@ -10,6 +10,7 @@
 //! - `timetable`: when each machine runs by itself
 //! - `metrics`: what a master measures of itself
 //! - `tls`: the certificate
+//! - `signing`: what proves a catalog, by the certificate's key
 //!
 //! A master keeps nothing that others need: any may die at any time, and all answer alike. Without the API server it goes
 //! on serving what it knows to whom it knows. Assigning revisions and moving them over the fleet is the operator's work.
@@ -23,6 +24,7 @@ mod intake;
 mod metrics;
 mod poll;
 mod server;
+mod signing;
 mod status;
 #[cfg(test)]
 mod testing;
@@ -121,7 +123,7 @@ async fn serve(
     tracing::info!(address = %config.listen, namespace = config.namespace, "serving");
 
     let fleet = Arc::new(Fleet::default());
-    let app = Arc::new(Shared::new(config, &client, Arc::clone(&fleet), shutdown.clone()));
+    let app = Arc::new(Shared::new(config, &client, Arc::clone(&fleet), certificate.signer(), shutdown.clone()));
     let closing = app.closing.clone();
     let handle = Handle::new();
     let mut server =

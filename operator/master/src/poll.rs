@@ -14,12 +14,12 @@ use axum::{
     },
     response::{IntoResponse, Response},
 };
-use drover_catalog::routes::SLOT_HEADER;
+use drover_catalog::routes::{LOCALITY_HEADER, SLOT_HEADER};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::{
     answer::Problem,
-    catalogs::Compiled,
+    catalogs::{Body, Compiled},
     fleet::{HostView, NodeIdentity},
     now,
     server::App,
@@ -81,9 +81,12 @@ pub(crate) async fn catalog(
     headers: HeaderMap,
 ) -> Response {
     let mut response = answer(&app, &node, &headers).await;
-    let slot = app.fleet.host_of(&node).and_then(|host| app.timetable.slot(&host.identity.uid));
-    if let Some(value) = slot.and_then(|slot| HeaderValue::from_str(&slot.to_string()).ok()) {
-        response.headers_mut().insert(SLOT_HEADER, value);
+    let Some(host) = app.fleet.host_of(&node) else { return response };
+    let slot = app.timetable.slot(&host.identity.uid).map(|slot| slot.to_string());
+    for (name, value) in [(SLOT_HEADER, slot), (LOCALITY_HEADER, Some(host.locality().to_string()))] {
+        if let Some(value) = value.and_then(|value| HeaderValue::from_str(&value).ok()) {
+            response.headers_mut().insert(HeaderName::from_static(name), value);
+        }
     }
     response
 }
@@ -161,14 +164,7 @@ async fn look(app: &App, node: &NodeIdentity, wanted: &Wanted) -> Look {
     tell(app, &host, &compiled).await;
     match (compiled, &wanted.etag) {
         (Compiled::Catalog { etag, .. }, Some(known)) if *known == etag => Look::Otherwise(not_modified(&etag)),
-        (Compiled::Catalog { etag, body: Some(body) }, _) => Look::Answer(
-            (
-                StatusCode::OK,
-                [header(ETAG, &etag), header(CONTENT_TYPE, "application/json"), header(CACHE_CONTROL, "no-store")],
-                body,
-            )
-                .into_response(),
-        ),
+        (Compiled::Catalog { etag, body: Some(body) }, _) => Look::Answer(signed(app, &host, &etag, body)),
         // Dropped for want of room between the two looks at the cache.
         (Compiled::Catalog { body: None, .. }, _) => Look::Answer(Problem::from(crate::catalogs::Busy).into_response()),
         // The machine keeps its last good catalog.
@@ -176,6 +172,25 @@ async fn look(app: &App, node: &NodeIdentity, wanted: &Wanted) -> Look {
         (Compiled::Failed(why), None) => {
             let text = format!("the catalog of the Host {} does not compile: {why}", host.identity.name);
             Look::Otherwise(Problem::later(StatusCode::SERVICE_UNAVAILABLE, 30, text).into_response())
+        }
+    }
+}
+
+/// The catalog, and the proof that it is a master's.
+fn signed(app: &App, host: &HostView, etag: &str, body: Body) -> Response {
+    let Body { json, digest } = body;
+    match app.signer.sign(&digest, &host.identity, host.generation, now()) {
+        Ok(proof) => (
+            StatusCode::OK,
+            [header(ETAG, etag), header(CONTENT_TYPE, "application/json"), header(CACHE_CONTROL, "no-store")],
+            proof,
+            json,
+        )
+            .into_response(),
+        Err(error) => {
+            tracing::error!(%error, "a catalog can not be signed with the key of this master's certificate");
+            let text = "this master can not sign catalogs; its log says why";
+            Problem::later(StatusCode::SERVICE_UNAVAILABLE, 30, text).into_response()
         }
     }
 }

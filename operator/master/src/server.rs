@@ -29,6 +29,7 @@ use crate::{
     intake::{self, MAX_FACTS, MAX_REPORT},
     metrics::Metrics,
     poll,
+    signing::Signer,
     status::Hosts,
     timetable::Timetable,
     turns::Turns,
@@ -42,6 +43,7 @@ pub(crate) struct Shared {
     pub(crate) fleet: Arc<Fleet>,
     pub(crate) catalogs: Catalogs,
     pub(crate) hosts: Hosts,
+    pub(crate) signer: Arc<Signer>,
     /// This master is told to end: callers are to go elsewhere, and are served as long as they come.
     draining: CancellationToken,
     /// It closes: who waits is answered.
@@ -58,7 +60,13 @@ pub(crate) type App = Arc<Shared>;
 
 impl Shared {
     /// A master's state; `draining` says that it is to end.
-    pub(crate) fn new(config: &Config, client: &Client, fleet: Arc<Fleet>, draining: CancellationToken) -> Self {
+    pub(crate) fn new(
+        config: &Config,
+        client: &Client,
+        fleet: Arc<Fleet>,
+        signer: Arc<Signer>,
+        draining: CancellationToken,
+    ) -> Self {
         let metrics = Arc::new(Metrics::new(config.compile_slots));
         Self {
             fleet,
@@ -67,6 +75,7 @@ impl Shared {
             turns: Turns::default(),
             timetable: Timetable::default(),
             hosts: Hosts::new(client.clone(), &config.namespace),
+            signer,
             draining,
             closing: CancellationToken::new(),
             callers: Authenticator::new(client.clone(), config.agent_service_account.clone()),

@@ -1,9 +1,12 @@
 //! What the tests share: objects, and an API server that answers what a test says.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use axum::http::{HeaderMap, HeaderValue, Request, Response, header::AUTHORIZATION};
-use drover_catalog::{Sensitive, TOKEN_AUDIENCE};
+use drover_catalog::{
+    Catalog, CertificateChain, Sensitive, Signature, TOKEN_AUDIENCE,
+    routes::{CERTIFICATES_HEADER, SIGNATURE_HEADER},
+};
 use drover_core::revision::{Content, Layer, Source};
 use drover_crds::{Assignment, DataFormat, Host, HostSpec, HostStatus, NodeRef, keys::NODE_CONFIG_LABEL};
 use k8s_openapi::{
@@ -12,6 +15,12 @@ use k8s_openapi::{
     apimachinery::pkg::{apis::meta::v1::ObjectMeta, runtime::RawExtension},
 };
 use kube::{Client, client::Body};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SignatureAlgorithm};
+use rustls::{
+    RootCertStore, SignatureScheme,
+    client::{WebPkiServerVerifier, danger::ServerCertVerifier},
+    pki_types::{CertificateDer, UnixTime},
+};
 use serde_json::{Value, json};
 use tower_test::mock::Handle;
 
@@ -117,6 +126,55 @@ pub(crate) fn write_certificate(folder: &Path) {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     std::fs::write(folder.join("tls.crt"), made.cert.pem()).unwrap();
     std::fs::write(folder.join("tls.key"), made.signing_key.serialize_pem()).unwrap();
+}
+
+/// An authority, as the operator makes one for each pool.
+pub(crate) struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    certificate: CertificateDer<'static>,
+}
+
+impl Authority {
+    pub(crate) fn new() -> Self {
+        let mut params = CertificateParams::new([]).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.self_signed(&key).unwrap().der().clone();
+        Self { issuer: Issuer::new(params, key), certificate }
+    }
+
+    /// A certificate of this authority for localhost and a new key, as [`write_certificate`] has them.
+    pub(crate) fn write_certificate(&self, folder: &Path, algorithm: &'static SignatureAlgorithm) {
+        let key = KeyPair::generate_for(algorithm).unwrap();
+        let made = CertificateParams::new(["localhost".to_owned()]).unwrap().signed_by(&key, &self.issuer).unwrap();
+        std::fs::write(folder.join("tls.crt"), made.pem()).unwrap();
+        std::fs::write(folder.join("tls.key"), key.serialize_pem()).unwrap();
+    }
+
+    /// Whether these headers prove to who trusts this authority that the catalog is from a master called localhost.
+    pub(crate) fn proves(&self, catalog: &Catalog, headers: &HeaderMap) -> bool {
+        let text = |name| headers.get(name).map(|value: &HeaderValue| value.to_str().unwrap());
+        let (Some(signature), Some(chain)) = (text(SIGNATURE_HEADER), text(CERTIFICATES_HEADER)) else { return false };
+        let Signature { expires, scheme, bytes } = signature.parse().unwrap();
+        let CertificateChain(chain) = chain.parse().unwrap();
+        let chain: Vec<_> = chain.into_iter().map(CertificateDer::from).collect();
+        let now = UnixTime::now();
+        assert!((now.as_secs()..=now.as_secs() + 24 * 60 * 60).contains(&expires), "{expires}");
+
+        let mut roots = RootCertStore::empty();
+        roots.add(self.certificate.clone()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let algorithms = provider.signature_verification_algorithms;
+        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build().unwrap();
+        let name = "localhost".try_into().unwrap();
+        let is_known = verifier.verify_server_cert(&chain[0], &chain[1..], &name, &[], now).is_ok();
+
+        let scheme = SignatureScheme::from(scheme);
+        let (_, algorithms) = algorithms.mapping.iter().find(|(known, _)| *known == scheme).unwrap();
+        let text = Signature::text(&catalog.digest, &catalog.host.uid, catalog.generation, expires);
+        let certificate = webpki::EndEntityCert::try_from(&chain[0]).unwrap();
+        is_known && certificate.verify_signature(algorithms[0], text.as_bytes(), &bytes).is_ok()
+    }
 }
 
 /// A request that reached the API server.

@@ -33,8 +33,12 @@ impl Timetable {
             if runs != known {
                 known = runs.clone();
                 // For fifty thousand machines it takes a fraction of a second, but no request waits for it.
-                if let Ok(slots) = tokio::task::spawn_blocking(move || plan(&by_interval(machines(&runs))).slots).await
-                {
+                let planned = move || {
+                    // Each pool's masters have the runs of their own machines to bear.
+                    let pools = runs.values().map(|runs| plan(&by_interval(machines(runs))).slots);
+                    pools.flatten().collect::<HashMap<String, Slot>>()
+                };
+                if let Ok(slots) = tokio::task::spawn_blocking(planned).await {
                     tracing::debug!(hosts = slots.len(), "machines have their slots");
                     *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(slots);
                 }

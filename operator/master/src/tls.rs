@@ -1,7 +1,7 @@
 //! The master's certificate, from a mounted Secret, read again when it changes.
 //!
 //! The kubelet replaces the files of a mounted Secret by one rename of a link, so both are of one time; a pair that does
-//! not fit together is not taken, and the old one goes on serving.
+//! not fit together is not taken, and the old one goes on serving. The same key signs catalogs, see [`signing`](crate::signing).
 
 use std::{
     io,
@@ -15,7 +15,10 @@ use drover_catalog::Digest;
 use rustls::{
     ServerConfig,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    sign::{CertifiedKey, SingleCertAndKey},
 };
+
+use crate::signing::{Signatory, Signer};
 
 /// How often the files are looked at. The kubelet brings a changed Secret within about a minute.
 const LOOK: Duration = Duration::from_secs(10);
@@ -52,6 +55,7 @@ pub enum TlsError {
 /// A certificate and its key, as they were read.
 struct Pair {
     config: Arc<ServerConfig>,
+    signatory: Signatory,
     /// Of both files, to see a change.
     digest: Digest,
 }
@@ -74,28 +78,31 @@ fn read(folder: &Path) -> Result<Pair, TlsError> {
     let pair = |source| TlsError::Pair { folder: folder.to_owned(), source };
     // The provider is named, so that nothing depends on which one the process installed.
     let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let certified = CertifiedKey::from_der(chain, key, &provider).map_err(pair)?;
+    let signatory = Signatory::new(&certified).map_err(pair)?;
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(pair)?
         .with_no_client_auth()
-        .with_single_cert(chain, key)
-        .map_err(pair)?;
+        .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(Pair { config: Arc::new(config), digest })
+    Ok(Pair { config: Arc::new(config), signatory, digest })
 }
 
 /// A certificate that follows its files.
 pub(crate) struct Certificate {
     folder: PathBuf,
     served: RustlsConfig,
+    signer: Arc<Signer>,
     digest: Digest,
 }
 
 impl Certificate {
     /// Reads the files for the first time.
     pub(crate) fn load(folder: &Path) -> Result<Self, TlsError> {
-        let Pair { config, digest } = read(folder)?;
-        Ok(Self { folder: folder.to_owned(), served: RustlsConfig::from_config(config), digest })
+        let Pair { config, signatory, digest } = read(folder)?;
+        let signer = Arc::new(Signer::new(signatory));
+        Ok(Self { folder: folder.to_owned(), served: RustlsConfig::from_config(config), signer, digest })
     }
 
     /// What the server serves with: it changes with each reload.
@@ -103,12 +110,18 @@ impl Certificate {
         self.served.clone()
     }
 
+    /// What signs catalogs with the key: it changes with each reload.
+    pub(crate) fn signer(&self) -> Arc<Signer> {
+        Arc::clone(&self.signer)
+    }
+
     /// Reads the files again, and serves with them when they changed.
     fn reload(&mut self) -> Result<bool, TlsError> {
-        let Pair { config, digest } = read(&self.folder)?;
+        let Pair { config, signatory, digest } = read(&self.folder)?;
         let changed = digest != self.digest;
         if changed {
             self.served.reload_from_config(config);
+            self.signer.replace(signatory);
             self.digest = digest;
         }
         Ok(changed)
@@ -141,8 +154,13 @@ impl Certificate {
 
 #[cfg(test)]
 mod tests {
+    use axum::http::HeaderMap;
+    use drover_catalog::{Catalog, HostIdentity};
+    use jiff::Timestamp;
+    use rcgen::{PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ED25519};
+
     use super::*;
-    use crate::testing::write_certificate;
+    use crate::testing::{Authority, write_certificate};
 
     #[test]
     fn a_changed_pair_is_served_and_a_broken_one_is_not() {
@@ -162,6 +180,41 @@ mod tests {
         std::fs::write(folder.path().join("tls.key"), key).unwrap();
         assert!(matches!(certificate.reload(), Err(TlsError::Pair { .. })));
         assert!(Arc::ptr_eq(&second, &certificate.served().get_inner()), "the old pair goes on serving");
+    }
+
+    #[test]
+    fn whatever_kind_of_key_comes_signs_catalogs_from_then_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let catalog = Catalog {
+            host: HostIdentity { name: "a".into(), uid: "u1".into() },
+            generation: 7,
+            revisions: vec![],
+            interval_seconds: 60,
+            resources: vec![],
+            reboot: None,
+            commands: vec![],
+            digest: Digest::of(b"abc"),
+        };
+        let authority = Authority::new();
+        authority.write_certificate(folder.path(), &PKCS_ECDSA_P256_SHA256);
+        let mut certificate = Certificate::load(folder.path()).unwrap();
+        let signer = certificate.signer();
+        #[allow(clippy::disallowed_methods, reason = "certificates are valid by the clock of the machine")]
+        let sign = || {
+            let signed = signer.sign(&catalog.digest, &catalog.host, catalog.generation, Timestamp::now()).unwrap();
+            HeaderMap::from_iter(signed)
+        };
+        let first = sign();
+        assert!(authority.proves(&catalog, &first));
+        assert!(!Authority::new().proves(&catalog, &first));
+
+        let renewed = Authority::new();
+        for algorithm in [&PKCS_ECDSA_P256_SHA256, &PKCS_ECDSA_P384_SHA384, &PKCS_ED25519] {
+            renewed.write_certificate(folder.path(), algorithm);
+            assert!(certificate.reload().unwrap());
+            assert!(renewed.proves(&catalog, &sign()), "{algorithm:?}");
+            assert!(!authority.proves(&catalog, &sign()), "{algorithm:?}");
+        }
     }
 
     #[test]

@@ -11,8 +11,11 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use drover_core::host::{standing_assignment, summarise};
-use drover_crds::{GROUP, Host, HostStatus, NodeConfig, VERSION, condition, keys};
+use drover_core::{
+    host::{standing_assignment, summarise},
+    placement::pool_of,
+};
+use drover_crds::{GROUP, Host, HostStatus, MasterPool, NodeConfig, VERSION, condition, keys};
 use futures::{FutureExt as _, Stream, StreamExt as _, stream};
 use k8s_openapi::{
     api::core::v1::Node,
@@ -57,16 +60,23 @@ pub(crate) async fn control(context: Context, stop: CancellationToken) {
     let api: Api<NodeConfig> = Api::namespaced(context.client.clone(), &context.namespace);
     let (configs, config_writer) = reflector::store();
     let config_events = reflector(config_writer, watcher(api, objects::watching()));
+    let api: Api<MasterPool> = Api::namespaced(context.client.clone(), &context.namespace);
+    let (pools, pool_writer) = reflector::store();
+    let pool_events = reflector(pool_writer, watcher(api, objects::watching()));
     let (nodes, node_writer) = reflector::store();
     let triggers = node_events(Arc::clone(&context.fleet), node_writer);
     let fleet = Arc::clone(&context.fleet);
     let hosts = context.fleet.hosts.changes().into_stream();
-    let (by_config, by_host) = (nodes.clone(), nodes.clone());
+    let (by_config, by_pool, by_host) = (nodes.clone(), nodes.clone(), nodes.clone());
     let (told, known_configs) = (Mutex::default(), configs.clone());
+    let (told_pools, known_pools) = (Mutex::default(), pools.clone());
     let stream = Controller::for_stream(triggers, nodes)
         .with_config(controller::Config::default().concurrency(8))
         .watches_stream(config_events.default_backoff().touched_objects(), move |config: NodeConfig| {
             if is_news(&told, &known_configs, &config) { all(&by_config) } else { vec![] }
+        })
+        .watches_stream(pool_events.default_backoff().touched_objects(), move |pool: MasterPool| {
+            if selects_others(&told_pools, &known_pools, &pool) { all(&by_pool) } else { vec![] }
         })
         .reconcile_on(hosts.flat_map(move |change| {
             stream::iter(match change {
@@ -84,7 +94,7 @@ pub(crate) async fn control(context: Context, stop: CancellationToken) {
             |node, _, shared: Arc<Shared>| {
                 Action::requeue(shared.context.backoff.failed(&format!("host/{}", node.name_any())))
             },
-            Arc::new(Shared { context, configs }),
+            Arc::new(Shared { context, configs, pools }),
         );
     objects::drain("host", stream).await;
 }
@@ -93,6 +103,7 @@ pub(crate) async fn control(context: Context, stop: CancellationToken) {
 struct Shared {
     context: Context,
     configs: Store<NodeConfig>,
+    pools: Store<MasterPool>,
 }
 
 /// Which Node it is. What it is like is in the fleet, once for all controllers.
@@ -156,6 +167,29 @@ fn is_news(told: &Told, known: &Store<NodeConfig>, config: &NodeConfig) -> bool 
     told.insert(config.name_any(), now.clone()).as_ref() != Some(&now)
 }
 
+/// Which machines a pool selects, by its name.
+type Selected = Mutex<BTreeMap<String, Option<LabelSelector>>>;
+
+/// Whether this pool selects others than it did, or is new, or gone.
+fn selects_others(told: &Selected, known: &Store<MasterPool>, pool: &MasterPool) -> bool {
+    let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
+    if known.get(&ObjectRef::from_obj(pool)).is_none() {
+        told.remove(&pool.name_any());
+        return true;
+    }
+    let now = &pool.spec.host_selector;
+    told.insert(pool.name_any(), now.clone()).as_ref() != Some(now)
+}
+
+/// The pool that serves a machine. Until all pools are known it is the one that served it before.
+fn master_pool(host: &Host, pools: &Store<MasterPool>) -> Option<String> {
+    if pools.wait_until_ready().now_or_never().is_some() {
+        pool_of(host.metadata.labels.as_ref(), &pools.state()).map(str::to_owned)
+    } else {
+        host.status.as_ref().and_then(|status| status.master_pool.clone())
+    }
+}
+
 async fn reconcile_named(node: Arc<Named>, shared: Arc<Shared>) -> Result<Action, Error> {
     match shared.context.fleet.nodes.get(&node.name_any()) {
         Some(node) => reconcile(node, shared).await,
@@ -164,7 +198,7 @@ async fn reconcile_named(node: Arc<Named>, shared: Arc<Shared>) -> Result<Action
 }
 
 async fn reconcile(node: Arc<Node>, shared: Arc<Shared>) -> Result<Action, Error> {
-    let Shared { context, configs } = &*shared;
+    let Shared { context, configs, pools } = &*shared;
     let name = node.name_any();
     if node.metadata.deletion_timestamp.is_some() || !context.leadership.is_held() {
         return Ok(Action::await_change());
@@ -193,8 +227,11 @@ async fn reconcile(node: Arc<Node>, shared: Arc<Shared>) -> Result<Action, Error
     };
     let host = assign(&api, host, context, configs).await?;
     let summary = summarise(&host, is_ready(&node), now());
-    if !says(host.status.as_ref(), &summary) && !is_said_with_the_next_step(&host, &summary) {
-        let next = with_summary(host.status.clone().unwrap_or_default(), summary);
+    let master_pool = master_pool(&host, pools);
+    let is_moved = host.status.as_ref().and_then(|status| status.master_pool.as_ref()) != master_pool.as_ref();
+    let is_told = says(host.status.as_ref(), &summary) || is_said_with_the_next_step(&host, &summary);
+    if is_moved || !is_told {
+        let next = HostStatus { master_pool, ..with_summary(host.status.clone().unwrap_or_default(), summary) };
         // Not by server-side apply: Rollouts write these conditions as well, and of two who own parts of one condition, neither
         // could take it away.
         match objects::change_status(&api, &*host, &host.status, &Some(next), MANAGER).await {

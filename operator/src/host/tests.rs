@@ -30,7 +30,7 @@ fn shared(context: Context, known: Option<serde_json::Value>) -> Arc<Shared> {
     let (configs, mut writer) = reflector::store();
     writer.apply_watcher_event(&Event::Init);
     writer.apply_watcher_event(&Event::InitDone);
-    Arc::new(Shared { context, configs })
+    Arc::new(Shared { context, configs, pools: reflector::store().0 })
 }
 
 #[tokio::test]

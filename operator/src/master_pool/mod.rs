@@ -4,51 +4,61 @@
 mod desired;
 mod plan;
 mod scale;
+mod trust;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc};
 
+use drover_core::placement::by_zone;
 use drover_crds::{
-    MasterPool, MasterPoolStatus, NodeConfig, PoolPlan, PoolScale,
+    Host, MasterPool, MasterPoolStatus, NodeConfig, PoolPlan, PoolScale, PoolZone, PoolZoneStatus,
     condition::{self, Status, Summary},
+    keys,
 };
 use futures::FutureExt as _;
-use jiff::Timestamp;
 use k8s_openapi::{
-    ByteString,
     api::{
-        apps::v1::Deployment,
-        core::v1::{ConfigMap, Secret, Service},
+        apps::v1::{Deployment, DeploymentStatus},
+        core::v1::{ConfigMap, Service},
         policy::v1::PodDisruptionBudget,
     },
     apimachinery::pkg::apis::meta::v1::Condition,
 };
 use kube::{
     Api, ResourceExt as _,
-    api::ListParams,
+    api::{DeleteParams, ListParams},
     runtime::{
         Controller,
         controller::{self, Action},
+        reflector::{ObjectRef, Store},
     },
 };
 use tokio_util::sync::CancellationToken;
 
-use self::{desired::Pool, plan::Planning, scale::Scales};
+use self::{
+    desired::{Pool, Tier},
+    plan::Planning,
+    scale::Scales,
+};
 use crate::{
-    certificates::{self, Pair},
     context::{Context, now},
     objects::{self, RESYNC},
 };
 
 const MANAGER: &str = "drover-master-pool";
 
-/// When a certificate ends, on the Secret that holds it.
-const NOT_AFTER_ANNOTATION: &str = "drover.dev/not-after";
-
 /// Why a pool is not as it should be.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     #[error("cannot read Secret {0}")]
     ReadSecret(String, #[source] kube::Error),
+    #[error("cannot read ConfigMap {0}")]
+    ReadConfigMap(String, #[source] kube::Error),
+    #[error("cannot list {0}")]
+    List(&'static str, #[source] kube::Error),
+    #[error("cannot remove {0} {1}")]
+    Remove(&'static str, String, #[source] kube::Error),
+    #[error("cannot write whom agents trust as JSON")]
+    Authorities(#[source] serde_json::Error),
     #[error("cannot make a certificate for {0}")]
     Certificate(String, #[source] rcgen::Error),
     #[error("cannot apply {0} {1}")]
@@ -71,11 +81,15 @@ pub(crate) async fn control(context: Context, stop: CancellationToken) {
         }
     };
     let (client, namespace) = (context.client.clone(), context.namespace.clone());
-    let stream = Controller::new(Api::<MasterPool>::namespaced(client.clone(), &namespace), objects::watching())
+    let controller = Controller::new(Api::<MasterPool>::namespaced(client.clone(), &namespace), objects::watching());
+    // Agents are told of all pools: where one pool's masters are is for all of them to know.
+    let (by_service, by_map) = (controller.store(), controller.store());
+    let ours = objects::watching().labels(keys::MASTER_POOL_LABEL);
+    let stream = controller
         .with_config(controller::Config::default().debounce(std::time::Duration::from_millis(200)).concurrency(2))
         .owns(Api::<Deployment>::namespaced(client.clone(), &namespace), objects::watching())
-        .owns(Api::<Service>::namespaced(client.clone(), &namespace), objects::watching())
-        .owns(Api::<ConfigMap>::namespaced(client, &namespace), objects::watching())
+        .watches(Api::<Service>::namespaced(client.clone(), &namespace), ours.clone(), move |_| all(&by_service))
+        .watches(Api::<ConfigMap>::namespaced(client, &namespace), ours, move |_| all(&by_map))
         .graceful_shutdown_on(stop.cancelled_owned())
         .run(
             |pool, shared| reconcile(pool, shared).boxed(),
@@ -95,13 +109,24 @@ struct Shared {
 
 /// What was applied, for the status.
 struct Applied {
-    deployment: Deployment,
+    deployments: Vec<Deployment>,
     service: Service,
+    /// What masters wait for, if they have no certificate.
+    waiting: Option<String>,
+}
+
+fn all(pools: &Store<MasterPool>) -> Vec<ObjectRef<MasterPool>> {
+    pools.state().iter().map(|pool| ObjectRef::from_obj(&**pool)).collect()
 }
 
 /// How many masters there are to be, and what they have to do.
 struct Wanted {
     replicas: i32,
+    /// How many of them in each zone, and how many of the pool's machines are there.
+    by_zone: Vec<i32>,
+    hosts_by_zone: Vec<usize>,
+    /// How many machines the pool serves.
+    hosts: usize,
     scale: Option<PoolScale>,
     /// How many would be wanted if there were no `max`.
     unlimited: i32,
@@ -116,26 +141,16 @@ async fn reconcile(pool: Arc<MasterPool>, shared: Arc<Shared>) -> Result<Action,
         return Ok(Action::await_change());
     }
     let wanted = Pool::new(&pool, &context.namespace, &context.master);
-    let authority = certificates(context, &wanted, now()).await?;
-
+    let trusted = trust::certificates(context, &wanted, now()).await?;
+    let service = tell_agents(context, &wanted).await?;
     let (client, namespace) = (&context.client, context.namespace.as_str());
-    let name = wanted.name();
-    let failed = |kind| move |error| Error::Apply(kind, name.to_owned(), error);
-    let services: Api<Service> = Api::namespaced(client.clone(), namespace);
-    let service = objects::apply(&services, name, MANAGER, &wanted.service()).await.map_err(failed("Service"))?;
-    let maps: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
-    if let Some(address) = desired::address(&service) {
-        let map = wanted.config_map(&authority, &address);
-        objects::apply(&maps, name, MANAGER, &map).await.map_err(failed("ConfigMap"))?;
-    }
     let budgets: Api<PodDisruptionBudget> = Api::namespaced(client.clone(), namespace);
-    objects::apply(&budgets, name, MANAGER, &wanted.budget()).await.map_err(failed("PodDisruptionBudget"))?;
-    let deployments: Api<Deployment> = Api::namespaced(client.clone(), namespace);
+    let applied = objects::apply(&budgets, wanted.name(), MANAGER, &wanted.budget()).await;
+    applied.map_err(|error| Error::Apply("PodDisruptionBudget", wanted.name().to_owned(), error))?;
     let many = how_many(&shared, &pool).await?;
-    let object = wanted.deployment(many.replicas);
-    let deployment = objects::apply(&deployments, name, MANAGER, &object).await.map_err(failed("Deployment"))?;
+    let deployments = deploy(context, &wanted, &many).await?;
 
-    let status = status(&pool, &many, &Applied { deployment, service });
+    let status = status(&pool, &many, &Applied { deployments, service, waiting: trusted.waiting });
     if pool.status.as_ref() != Some(&status) {
         let name = pool.name_any();
         let api: Api<MasterPool> = Api::namespaced(client.clone(), namespace);
@@ -145,7 +160,95 @@ async fn reconcile(pool: Arc<MasterPool>, shared: Arc<Shared>) -> Result<Action,
         }
     }
     context.backoff.reset(&format!("master-pool/{}", pool.name_any()));
-    Ok(Action::requeue(if pool.spec.autoscaling.is_some() { scale::EVERY } else { RESYNC }))
+    let again = if pool.spec.autoscaling.is_some() { scale::EVERY } else { RESYNC };
+    let due = trusted.next.map(|next| next.unsigned_abs().max(objects::LOOK_AGAIN));
+    Ok(Action::requeue(due.map_or(again, |due| due.min(again))))
+}
+
+/// The Services of the pool and its zones, and the ConfigMap that tells agents of them and of those of all other pools.
+async fn tell_agents(context: &Context, wanted: &Pool<'_>) -> Result<Service, Error> {
+    let name = wanted.name();
+    let services: Api<Service> = Api::namespaced(context.client.clone(), &context.namespace);
+    let maps: Api<ConfigMap> = Api::namespaced(context.client.clone(), &context.namespace);
+    let mut names = Vec::new();
+    let mut whole = Service::default();
+    for tier in wanted.tiers() {
+        for headless in [false, true] {
+            let name = if headless { wanted.headless_name(tier) } else { wanted.tier_name(tier) };
+            let applied = objects::apply(&services, &name, MANAGER, &wanted.service(tier, headless)).await;
+            let applied: Service = applied.map_err(|error| Error::Apply("Service", name.clone(), error))?;
+            if tier == Tier::All && !headless {
+                whole = applied;
+            }
+            names.push(name);
+        }
+    }
+    let all_pools = ListParams::default().labels(keys::MASTER_POOL_LABEL);
+    let known = services.list(&all_pools).await.map_err(|error| Error::List("Services", error))?.items;
+    let (known, stale) = known.into_iter().partition::<Vec<_>, _>(|service| {
+        service.labels().get(keys::MASTER_POOL_LABEL) != Some(&wanted.object_name())
+            || names.contains(&service.name_any())
+    });
+    for service in stale {
+        remove(&services, "Service", &service.name_any()).await?;
+    }
+    if let Some(address) = desired::address(&whole) {
+        let told = maps.list(&all_pools).await.map_err(|error| Error::List("ConfigMaps", error))?.items;
+        let is_told = |map: &&ConfigMap| map.data.as_ref().is_some_and(|data| data.contains_key("authorities.json"));
+        let bundle: BTreeSet<&str> = told
+            .iter()
+            .filter(is_told)
+            .filter_map(|map| map.data.as_ref()?.get("ca.crt"))
+            .map(String::as_str)
+            .collect();
+        let pools = desired::directions(&known, &context.namespace);
+        let map = wanted.config_map(&bundle.into_iter().collect::<String>(), &address, &pools);
+        let applied = objects::apply(&maps, name, MANAGER, &map).await;
+        applied.map_err(|error| Error::Apply("ConfigMap", name.to_owned(), error))?;
+    }
+    Ok(whole)
+}
+
+/// The pool's Deployments. One that is no longer wanted goes when those that are have all their masters.
+async fn deploy(context: &Context, wanted: &Pool<'_>, many: &Wanted) -> Result<Vec<Deployment>, Error> {
+    let api: Api<Deployment> = Api::namespaced(context.client.clone(), &context.namespace);
+    let mut deployments = Vec::new();
+    for (name, object) in wanted.deployments(many.replicas, &many.by_zone) {
+        let applied = objects::apply(&api, &name, MANAGER, &object).await;
+        deployments.push(applied.map_err(|error| Error::Apply("Deployment", name, error))?);
+    }
+    if deployments.iter().all(is_available) {
+        let ours = ListParams::default().labels(&format!("{}={}", keys::MASTER_POOL_LABEL, wanted.object_name()));
+        let known = api.list(&ours).await.map_err(|error| Error::List("Deployments", error))?.items;
+        let is_wanted =
+            |name: &String| deployments.iter().any(|deployment: &Deployment| deployment.name_any() == *name);
+        for name in known.iter().map(Deployment::name_any).filter(|name| !is_wanted(name)) {
+            remove(&api, "Deployment", &name).await?;
+            tracing::info!(deployment = name, "Masters that are no longer wanted go");
+        }
+    }
+    Ok(deployments)
+}
+
+/// Whether all masters of a Deployment serve, as it is now.
+fn is_available(deployment: &Deployment) -> bool {
+    let wanted = deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
+    deployment.status.as_ref().is_some_and(|status| {
+        status.observed_generation == deployment.metadata.generation
+            && status.available_replicas.unwrap_or(0) >= wanted
+            && status.updated_replicas.unwrap_or(0) >= wanted
+    })
+}
+
+async fn remove<K>(api: &Api<K>, kind: &'static str, name: &str) -> Result<(), Error>
+where
+    K: Clone + serde::de::DeserializeOwned + std::fmt::Debug,
+{
+    match api.delete(name, &DeleteParams::background()).await {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+        Err(error) => Err(Error::Remove(kind, name.to_owned(), error)),
+    }
 }
 
 /// How many masters there are to be, and why.
@@ -154,12 +257,33 @@ async fn how_many(shared: &Shared, pool: &MasterPool) -> Result<Wanted, Error> {
     let configs: Api<NodeConfig> = Api::namespaced(context.client.clone(), &context.namespace);
     let configs = configs.list(&ListParams::default()).await.map_err(Error::ListNodeConfigs)?.items;
     let hosts = context.fleet.hosts.all();
-    let planning = Planning::of(hosts.iter().map(Arc::as_ref), &configs);
+    let name = pool.name_any();
+    let of_pool = |host: &&Arc<Host>| {
+        host.status.as_ref().and_then(|status| status.master_pool.as_ref()).is_some_and(|served_by| *served_by == name)
+    };
+    let hosts: Vec<&Host> = hosts.iter().filter(of_pool).map(Arc::as_ref).collect();
+    let planning = Planning::of(hosts.iter().copied(), &configs);
+    let in_zone =
+        |zone: &PoolZone| hosts.iter().filter(|host| host.labels().get(keys::ZONE_LABEL) == Some(&zone.name)).count();
+    let hosts_by_zone: Vec<usize> = pool.spec.zones.iter().map(in_zone).collect();
+    let in_zones = |replicas: i32| {
+        let by_zone = by_zone(replicas, &hosts_by_zone);
+        (replicas.max(by_zone.iter().sum()), by_zone)
+    };
     let measured = scales.measure(context, pool).await?;
     let told = |replicas| planning.told(replicas, measured.slots, measured.seconds_per_run);
     let Some(autoscaling) = &pool.spec.autoscaling else {
-        let replicas = pool.spec.resolved_replicas();
-        return Ok(Wanted { replicas, scale: None, unlimited: replicas, plan: told(replicas) });
+        let (replicas, by_zone) = in_zones(pool.spec.resolved_replicas());
+        let plan = told(replicas);
+        return Ok(Wanted {
+            replicas,
+            by_zone,
+            hosts_by_zone,
+            hosts: hosts.len(),
+            scale: None,
+            unlimited: replicas,
+            plan,
+        });
     };
     let current = pool.status.as_ref().and_then(|status| status.scale.as_ref()).map_or(0, |scale| scale.replicas);
     let size = scales.size(pool, autoscaling, &measured, planning.peak(measured.seconds_per_run), current);
@@ -167,66 +291,26 @@ async fn how_many(shared: &Shared, pool: &MasterPool) -> Result<Wanted, Error> {
         tracing::info!(replicas = size.replicas, why = size.why, "The pool is scaled");
     }
     let scale = Some(scale::told(&size, measured.load.as_ref()));
-    Ok(Wanted { replicas: size.replicas, scale, unlimited: size.wanted, plan: told(size.replicas) })
-}
-
-/// Makes the authority where there is none, and the server certificate where there is none or it ends soon. Returns the
-/// authority's certificate.
-async fn certificates(context: &Context, pool: &Pool<'_>, now: Timestamp) -> Result<String, Error> {
-    let secrets: Api<Secret> = Api::namespaced(context.client.clone(), &context.namespace);
-    let (authority_name, server_name) = (pool.authority_secret(), pool.server_secret());
-    let apply = async |name: &str, secret: &Secret| {
-        objects::apply(&secrets, name, MANAGER, secret)
-            .await
-            .map_err(|error| Error::Apply("Secret", name.to_owned(), error))
-    };
-    let made = |error| Error::Certificate(authority_name.clone(), error);
-
-    let found =
-        secrets.get_opt(&authority_name).await.map_err(|error| Error::ReadSecret(authority_name.clone(), error))?;
-    let kept = found.as_ref().and_then(pair);
-    let is_new = kept.is_none();
-    let authority = match kept {
-        Some(authority) => authority,
-        None => certificates::authority(&authority_name, now).map_err(made)?,
-    };
-    if is_new {
-        apply(&authority_name, &pool.secret(&authority_name, data(&authority), &authority.not_after)).await?;
-        tracing::info!(secret = authority_name, "New certificate authority");
-    }
-    let found = secrets.get_opt(&server_name).await.map_err(|error| Error::ReadSecret(server_name.clone(), error))?;
-    let current =
-        found.as_ref().and_then(pair).filter(|server| !is_new && !certificates::is_due(server.not_after, now));
-    if current.is_none() {
-        let server = certificates::server(&authority_name, &authority.key, &pool.server_names(), now).map_err(made)?;
-        apply(&server_name, &pool.secret(&server_name, data(&server), &server.not_after)).await?;
-        tracing::info!(secret = server_name, not_after = %server.not_after, "New server certificate");
-    }
-    Ok(authority.certificate)
-}
-
-fn data(pair: &Pair) -> BTreeMap<String, ByteString> {
-    let bytes = |text: &str| ByteString(text.as_bytes().to_vec());
-    BTreeMap::from([("tls.crt".into(), bytes(&pair.certificate)), ("tls.key".into(), bytes(&pair.key))])
-}
-
-/// The certificate that a Secret holds, if it is one of ours.
-fn pair(secret: &Secret) -> Option<Pair> {
-    let text = |key: &str| String::from_utf8(secret.data.as_ref()?.get(key)?.0.clone()).ok();
-    let not_after = secret.annotations().get(NOT_AFTER_ANNOTATION)?.parse().ok()?;
-    Some(Pair { certificate: text("tls.crt")?, key: text("tls.key")?, not_after })
+    let (replicas, by_zone) = in_zones(size.replicas);
+    let plan = told(replicas);
+    Ok(Wanted { replicas, by_zone, hosts_by_zone, hosts: hosts.len(), scale, unlimited: size.wanted, plan })
 }
 
 fn status(pool: &MasterPool, many: &Wanted, applied: &Applied) -> MasterPoolStatus {
-    let Applied { deployment, service } = applied;
+    let Applied { deployments, service, waiting } = applied;
     let wanted = many.replicas;
-    let deployed = deployment.status.as_ref();
-    let ready = deployed.and_then(|status| status.ready_replicas).unwrap_or(0);
-    let updated = deployed.and_then(|status| status.updated_replicas).unwrap_or(0);
+    let number = |of: fn(&DeploymentStatus) -> Option<i32>| {
+        let counts = deployments.iter().filter_map(|deployment| deployment.status.as_ref().and_then(of));
+        counts.sum::<i32>()
+    };
+    let ready = number(|status| status.ready_replicas);
+    let updated = number(|status| status.updated_replicas);
     let (phase, summary, message) = if ready >= wanted && updated >= wanted {
         ("Ready", Summary::Ready, format!("{ready} of {wanted} masters serve"))
     } else if ready > 0 {
         ("Degraded", Summary::Working, format!("{ready} of {wanted} masters serve"))
+    } else if let Some(waiting) = waiting {
+        ("Starting", Summary::Working, waiting.clone())
     } else {
         ("Starting", Summary::Working, "no master serves yet; agents keep their last good catalog meanwhile".to_owned())
     };
@@ -240,11 +324,24 @@ fn status(pool: &MasterPool, many: &Wanted, applied: &Applied) -> MasterPoolStat
         phase: Some(phase.to_owned()),
         message: Some(message),
         masters: Some(format!("{ready}/{wanted}")),
+        hosts: Some(i32::try_from(many.hosts).unwrap_or(i32::MAX)),
+        zones: zones(pool, many, deployments),
         scale: many.scale.clone(),
         plan: Some(many.plan.clone()),
         address: desired::address(service),
         conditions,
     }
+}
+
+/// The masters of each zone.
+fn zones(pool: &MasterPool, many: &Wanted, deployments: &[Deployment]) -> Vec<PoolZoneStatus> {
+    let zones = pool.spec.zones.iter().zip(deployments).zip(many.by_zone.iter().zip(&many.hosts_by_zone));
+    let zone = |((zone, deployment), (wanted, hosts)): ((&PoolZone, &Deployment), (&i32, &usize))| {
+        let ready = deployment.status.as_ref().and_then(|status| status.ready_replicas).unwrap_or(0);
+        let hosts = i32::try_from(*hosts).unwrap_or(i32::MAX);
+        PoolZoneStatus { name: zone.name.clone(), masters: format!("{ready}/{wanted}"), hosts }
+    };
+    zones.map(zone).collect()
 }
 
 /// Says whether the plan of the machines' runs fits into the masters.

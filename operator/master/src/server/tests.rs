@@ -21,8 +21,12 @@ use tokio::time::sleep;
 use tower::ServiceExt;
 
 use super::*;
-use crate::testing::{
-    AGENT, Asked, MockApi, SECRET, assigned, bearer, content, from_template, host, review, stored, with_facts,
+use crate::{
+    testing::{
+        AGENT, Asked, Authority, MockApi, SECRET, assigned, bearer, content, from_template, host, review, stored,
+        with_facts,
+    },
+    tls::Certificate,
 };
 
 struct Answer {
@@ -46,9 +50,13 @@ impl Answer {
         self.headers[RETRY_AFTER].to_str().unwrap().parse().unwrap()
     }
 
+    fn catalog(&self) -> Catalog {
+        serde_json::from_slice(&self.body).unwrap()
+    }
+
     /// The content of the one file of the catalog.
     fn file(&self) -> String {
-        let catalog: Catalog = serde_json::from_slice(&self.body).unwrap();
+        let catalog = self.catalog();
         assert!(catalog.is_intact());
         match &catalog.resources[0].parts[0] {
             Part::File(file) => String::from_utf8(file.content.as_ref().unwrap().expose().to_owned()).unwrap(),
@@ -60,6 +68,7 @@ impl Answer {
 struct Master {
     app: App,
     api: MockApi,
+    authority: Authority,
 }
 
 impl Master {
@@ -83,8 +92,12 @@ impl Master {
             compile_slots: 2,
             metrics_listen: None,
         };
-        let shared = Shared::new(&config, &client, Arc::default(), CancellationToken::new());
-        Self { app: Arc::new(shared), api }
+        let authority = Authority::new();
+        let folder = tempfile::tempdir().unwrap();
+        authority.write_certificate(folder.path(), &rcgen::PKCS_ECDSA_P256_SHA256);
+        let signer = Certificate::load(folder.path()).unwrap().signer();
+        let shared = Shared::new(&config, &client, Arc::default(), signer, CancellationToken::new());
+        Self { app: Arc::new(shared), api, authority }
     }
 
     /// A master that serves the node `a`, whose token is `a` and verified.
@@ -276,6 +289,26 @@ async fn a_catalog_is_served_once_and_then_only_news() {
     assert_eq!((newer.status, newer.took), (StatusCode::NOT_MODIFIED, Duration::from_secs(5)));
     let older = call(&master.app, poll("a", Some("\"0-other\""), 5)).await;
     assert_eq!((older.status, older.took), (StatusCode::OK, Duration::ZERO));
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_catalog_is_signed_for_its_host_and_its_generation() {
+    let master = Master::serving_all(["a", "b", "c"]).await;
+    let a = call(&master.app, poll("a", None, 0)).await;
+    assert!(master.authority.proves(&a.catalog(), &a.headers));
+    let again = call(&master.app, poll("a", None, 0)).await;
+    assert!(master.authority.proves(&again.catalog(), &again.headers), "from memory as well");
+    assert!(!Authority::new().proves(&a.catalog(), &a.headers), "another authority");
+
+    let b = call(&master.app, poll("b", None, 0)).await;
+    let mut as_b = a.catalog();
+    as_b.host.uid = b.catalog().host.uid;
+    let older = Catalog { generation: 0, ..a.catalog() };
+    for forged in [b.catalog(), as_b, older] {
+        assert!(!master.authority.proves(&forged, &a.headers), "{forged:?}");
+    }
+    let same = call(&master.app, poll("a", Some(a.etag()), 1)).await;
+    assert_eq!(same.headers.get(routes::SIGNATURE_HEADER), None, "there is nothing to sign");
 }
 
 #[tokio::test(start_paused = true)]
