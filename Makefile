@@ -1,6 +1,6 @@
 # `make demo` shows the main job on a cluster of real machines; `make test` runs everything.
 .DEFAULT_GOAL := help
-.PHONY: help demo down kubeconfig test test-fast test-crash test-masters torture fuzz build lint fmt generate bench bench-footprint bench-engine bench-rollout bench-masters deny
+.PHONY: help demo down kubeconfig test test-fast test-crash test-masters torture fuzz build lint fmt generate bench bench-footprint bench-engine bench-rollout bench-masters bench-catalogs deny
 
 help: ## Say what there is
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -45,7 +45,7 @@ fmt: ## Format the code
 generate: ## Write the CRDs and docs/resources.md anew from the types in crds/
 	@cargo run --quiet --locked -p drover-config
 
-bench: bench-footprint bench-engine bench-rollout bench-masters ## Run all benchmarks; they write target/bench/*.json (docs/benchmarks.md)
+bench: bench-footprint bench-engine bench-rollout bench-masters bench-catalogs ## Run all benchmarks; they write target/bench/*.json (docs/benchmarks.md)
 
 bench-footprint: ## Measure start times, memory and image sizes on a fresh cluster
 	@e2e/bench-footprint
@@ -58,6 +58,9 @@ bench-rollout: ## Measure a Rollout over 1,000 and 5,000 make-believe nodes, bes
 
 bench-masters: ## Measure two masters whose 10,000 agents all start at once, and the same agents in peace
 	@e2e/bench-masters
+
+bench-catalogs: ## Measure what a catalog costs a master, and Debian's puppetserver beside it
+	@e2e/bench-catalogs
 
 deny: ## Check licences and advisories of the dependencies (installs cargo-deny where it is missing)
 	@command -v cargo-deny >/dev/null || cargo install --locked cargo-deny

@@ -39,9 +39,23 @@ ulimit -n "$(ulimit -Hn)"
 mkdir -p "$repo/target/bench"
 
 rows=()
-row() { # row NAME VALUE UNIT AIM [PEER]
-  rows+=("$(jq -cn --arg name "$1" --argjson value "$2" --arg unit "$3" --arg aim "$4" --arg peer "${5:-}" \
-    '{name: $name, value: $value, unit: $unit, aim: $aim, peer: $peer, peer_version: ""}')")
+row() { # row NAME VALUE UNIT AIM [PEER [ITS_VERSION]]
+  rows+=("$(jq -cn --arg name "$1" --argjson value "$2" --arg unit "$3" --arg aim "$4" --arg peer "${5:-}" --arg version "${6:-}" \
+    '{name: $name, value: $value, unit: $unit, aim: $aim, peer: $peer, peer_version: $version}')")
+}
+
+ticks() { # ticks PID...: user and system time together, in hundredths of a second
+  local pid sum=0 fields
+  for pid in "$@"; do
+    read -ra fields < <(sed 's/.*) //' "/proc/$pid/stat")
+    sum=$((sum + fields[11] + fields[12]))
+  done
+  echo $sum
+}
+
+peak() { # peak PID...: the most memory of one of them, in MB
+  local pid
+  for pid in "$@"; do sed -n 's/^VmHWM:[[:space:]]*\([0-9]*\) kB/\1/p' "/proc/$pid/status"; done | sort -n | tail -n 1 | jq '. / 100 | round / 10'
 }
 
 until_agents_run() { # until_agents_run COUNT SECONDS

@@ -67,8 +67,12 @@ pub(crate) async fn clean(fleet: &Fleet) {
     remove_all::<ConfigMap>(fleet, LABEL).await;
     remove_all::<Secret>(fleet, LABEL).await;
     join_all(NODES.map(|node| put_back(fleet.nodes(), node))).await;
-    let pool = Patch::Merge(json!({"spec": {"autoscaling": null, "replicas": 2}}));
-    fleet.api::<MasterPool>().patch("masters", &PatchParams::default(), &pool).await.unwrap();
+    let pools = fleet.api::<MasterPool>();
+    for pool in fleet.all::<MasterPool>().await.iter().map(ResourceExt::name_any).filter(|name| name != "masters") {
+        delete(&pools, &pool).await;
+    }
+    let spec = json!({"autoscaling": null, "replicas": 2, "zones": null, "certificates": null});
+    pools.patch("masters", &PatchParams::default(), &Patch::Merge(json!({"spec": spec}))).await.unwrap();
     eventually("no Host has anything assigned", LATER, async || {
         let hosts = fleet.all::<Host>().await;
         let held: Vec<String> = hosts.iter().filter(|host| !is_free(host)).map(ResourceExt::name_any).collect();

@@ -10,6 +10,7 @@
 //! - `secrets`: looks for a secret where it must not be
 //! - `web`: an application that must not notice a Rollout
 //! - `hold`: holds an agent in the middle of a run, until it is let go
+//! - `agents`: what agents are told that ask their masters
 //! - `calls`: agents' calls to the pool of masters, none of which may be lost
 //! - `masters`: calls a master as an agent does, or as somebody who should not
 //!
@@ -19,6 +20,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, reason = "this is test code")]
 #![allow(clippy::missing_panics_doc, reason = "everything in here panics when something is not as it should be")]
 
+pub mod agents;
 pub mod audit;
 pub mod calls;
 mod clean;

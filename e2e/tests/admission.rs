@@ -229,7 +229,12 @@ fn refused() -> Vec<Refused> {
         rollout("gates: {host: [{http: {port: 80, path: '/a b'}}]}", "gates.host[].http.path", "write a path that begins with a slash"),
         rollout("gates: {host: [{http: {port: 80, scheme: http}}]}", "gates.host[].http.scheme", r#"supported values: "HTTP", "HTTPS""#),
         rollout("gates: {host: [{nodeReady: {}, periodSeconds: 0}]}", "gates.host[].periodSeconds", "should be greater than or equal to 1"),
-        // Pools.
+    ]
+}
+
+#[rustfmt::skip]
+fn refused_pools() -> Vec<Refused> {
+    vec![
         master_pool("replicas: 0", "replicas", "write how many masters run, from 1 to 100"),
         master_pool("replicas: 101", "replicas", "write how many masters run, from 1 to 100"),
         Refused { kind: "MasterPool", spec: "{replicas: 2, autoscaling: {max: 3}}".into(), field: "spec".into(), advice: "write either replicas or autoscaling" },
@@ -238,6 +243,10 @@ fn refused() -> Vec<Refused> {
         master_pool("autoscaling: {max: 2, schedule: [{schedule: '0 7 * *', durationSeconds: 60, min: 2}]}", "autoscaling.schedule[].schedule", "write five fields with spaces between them"),
         master_pool("autoscaling: {max: 2, schedule: [{schedule: '0 7 * * *', durationSeconds: 60, timeZone: 'Europe Berlin', min: 2}]}", "autoscaling.schedule[].timeZone", "write the IANA name of a time zone"),
         master_pool("autoscaling: {max: 2, redundancy: N+3}", "autoscaling.redundancy", r#"supported values: "N+1", "N+2", "2N""#),
+        master_pool("zones: [{name: 'a b'}]", "zones[].name", "write the zone as the label topology.kubernetes.io/zone of its nodes has it"),
+        master_pool("zones: [{name: a, region: 'r/1'}]", "zones[].region", "write the region as the label topology.kubernetes.io/region of its nodes has it"),
+        master_pool("certificates: {overlapSeconds: 1}", "certificates.overlapSeconds", "should be greater than or equal to 10"),
+        master_pool("certificates: {issuerRef: {kind: ClusterIssuer}}", "certificates.issuerRef.name", "Required value"),
         master_pool("autoscaling: {max: 2, targetUtilization: 95}", "autoscaling.targetUtilization", "should be less than or equal to 90"),
     ]
 }
@@ -391,6 +400,11 @@ const ACCEPTED: &[(&str, &str)] = &[
     ),
     ("MasterPool", "{}"),
     ("MasterPool", "{replicas: 100}"),
+    (
+        "MasterPool",
+        "{hostSelector: {matchLabels: {org: bank}}, zones: [{name: EU_1.a, region: eu-1}, {name: b}], \
+         certificates: {issuerRef: {name: corp}, overlapSeconds: 60, authorityGeneration: 2}}",
+    ),
 ];
 
 /// What is refused of gates and hooks, at each of their places.
@@ -433,7 +447,13 @@ async fn each_rule_refuses_with_advice_and_no_rule_is_untried() {
     let mut tried = BTreeSet::new();
     for (refused, answer) in try_all(
         &cluster,
-        refused().into_iter().chain(refused_resources()).chain(refused_gates()).chain(refused_windows()).collect(),
+        refused()
+            .into_iter()
+            .chain(refused_pools())
+            .chain(refused_resources())
+            .chain(refused_gates())
+            .chain(refused_windows())
+            .collect(),
     )
     .await
     {

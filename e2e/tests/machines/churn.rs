@@ -8,8 +8,9 @@ use std::{
 use drover_crds::MasterPool;
 use drover_e2e::{
     Fleet, NODES,
+    agents::ping,
     calls::Calls,
-    fleet::{NAMESPACE, Part, is_serving},
+    fleet::{Part, is_serving},
     machine::Harm,
     story,
     wait::{LATER, eventually},
@@ -33,9 +34,8 @@ const MANY: usize = 4;
 
 /// How often something befalls a master, and how long it is stopped or cut off.
 const HARM: Duration = Duration::from_secs(2);
-/// How often each agent asks in each cycle, and the milliseconds in between.
+/// How often each agent asks in each cycle.
 const ASKED: usize = 100;
-const PAUSE: &str = "50";
 
 /// How often the masters come and go: a sample, or as often as `make test-masters` says.
 fn cycles() -> usize {
@@ -101,16 +101,6 @@ async fn no_call_is_lost_while_masters_are_replaced_and_their_number_changes() {
         assert!(kept > 0.95, "{} calls of {due:.0} that were due", tally.all());
     })
     .await;
-}
-
-/// Lets the agent of a node ask for its catalog so many times, with the client that it always has.
-async fn ping(fleet: &Fleet, node: &str, times: usize) -> Result<String, String> {
-    let agent = fleet.agent(node).await.name_any();
-    let count = times.to_string();
-    let command = ["/drover-agent", "ping", "--count", &count, "--every", PAUSE];
-    let told = fleet.cluster.try_kubectl(&[&["-n", NAMESPACE, "exec", &agent, "--"], &command[..]].concat()).await;
-    let line = |told: String| format!("{node}: {}", told.trim());
-    told.map(line).map_err(line)
 }
 
 /// One master after the other is killed, stopped or cut off, until this is over. Returns how many were.

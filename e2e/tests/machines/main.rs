@@ -23,6 +23,7 @@ mod people;
 mod rollouts;
 mod time;
 mod visitors;
+mod zones;
 
 use drover_e2e::{Fleet, NODES, machine::FOLDER};
 use serde_json::{Value, json};
