@@ -8,7 +8,7 @@ use kube::{
     runtime::events::{Recorder, Reporter},
 };
 
-use crate::{backoff::Backoff, fleet::Fleet, leader::Leadership};
+use crate::{backoff::Backoff, fleet::Fleet, leader::Leadership, metrics::Metrics};
 
 /// Shared by all controllers.
 #[derive(Clone)]
@@ -31,6 +31,8 @@ pub(crate) struct Context {
     pub(crate) master: MasterTemplate,
     /// Hosts and Nodes.
     pub(crate) fleet: Arc<Fleet>,
+    /// What Prometheus is told.
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 /// What all masters have in common: their image, whether nodes pull it, and how they log, which is as the operator does.
@@ -62,6 +64,7 @@ impl Context {
             own_node: None,
             master,
             fleet: Arc::default(),
+            metrics: Arc::default(),
         }
     }
 }

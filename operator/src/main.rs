@@ -9,6 +9,7 @@ mod health;
 mod host;
 mod leader;
 mod master_pool;
+mod metrics;
 mod node_config;
 mod objects;
 mod rollout;

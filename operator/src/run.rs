@@ -1,6 +1,6 @@
 //! `drover run`: wires clients, the election and the controllers together.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use futures::FutureExt as _;
@@ -10,7 +10,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     context::{Context, MasterTemplate},
-    disruption_budget, health, host, leader, master_pool, node_config, rollout,
+    disruption_budget, health, host, leader, master_pool,
+    metrics::Metrics,
+    node_config, rollout,
 };
 
 /// How the operator runs.
@@ -59,7 +61,8 @@ pub(crate) async fn run(
     let version = client.apiserver_version().await.context("cannot reach the API server")?;
     tracing::info!(namespace = %options.namespace, kubernetes = %version.git_version, "Drover operator starts");
 
-    let health = tokio::spawn(health::serve(options.health_listen, shutdown.clone()));
+    let metrics = Arc::<Metrics>::default();
+    let health = tokio::spawn(health::serve(options.health_listen, Arc::clone(&metrics), shutdown.clone()));
     let election = CancellationToken::new();
     let (mut leadership, released) =
         leader::elect(client.clone(), &options.namespace, &options.identity, election.clone()).await?;
@@ -74,6 +77,7 @@ pub(crate) async fn run(
         let (image, pull_policy) = (options.master_image, options.master_image_pull_policy);
         let master = MasterTemplate { image, pull_policy, log, log_format };
         let mut context = Context::new((client, once), options.namespace, options.identity, leadership.clone(), master);
+        context.metrics = metrics;
         context.own_node = options.node_name;
         let fleet = context.clone();
         let mut following = tokio::spawn(async move { fleet.fleet.follow(fleet.client, &fleet.namespace).await });

@@ -41,6 +41,7 @@ use self::{
 };
 use crate::{
     context::{Context, now},
+    metrics::PoolMeasures,
     objects::{self, RESYNC},
 };
 
@@ -131,6 +132,7 @@ struct Wanted {
     /// How many would be wanted if there were no `max`.
     unlimited: i32,
     plan: PoolPlan,
+    measures: PoolMeasures,
 }
 
 #[tracing::instrument(skip_all, fields(master_pool = %pool.name_any()))]
@@ -138,6 +140,7 @@ async fn reconcile(pool: Arc<MasterPool>, shared: Arc<Shared>) -> Result<Action,
     let context = &shared.context;
     if pool.metadata.deletion_timestamp.is_some() || !context.leadership.is_held() {
         shared.scales.forget(&pool);
+        context.metrics.forget(&pool.name_any());
         return Ok(Action::await_change());
     }
     let wanted = Pool::new(&pool, &context.namespace, &context.master);
@@ -150,6 +153,8 @@ async fn reconcile(pool: Arc<MasterPool>, shared: Arc<Shared>) -> Result<Action,
     let many = how_many(&shared, &pool).await?;
     let deployments = deploy(context, &wanted, &many).await?;
 
+    let measures = PoolMeasures { ready: ready(&deployments), ..many.measures.clone() };
+    context.metrics.pool(&pool.name_any(), &measures);
     let status = status(&pool, &many, &Applied { deployments, service, waiting: trusted.waiting });
     if pool.status.as_ref() != Some(&status) {
         let name = pool.name_any();
@@ -266,45 +271,38 @@ async fn how_many(shared: &Shared, pool: &MasterPool) -> Result<Wanted, Error> {
     let in_zone =
         |zone: &PoolZone| hosts.iter().filter(|host| host.labels().get(keys::ZONE_LABEL) == Some(&zone.name)).count();
     let hosts_by_zone: Vec<usize> = pool.spec.zones.iter().map(in_zone).collect();
-    let in_zones = |replicas: i32| {
-        let by_zone = by_zone(replicas, &hosts_by_zone);
-        (replicas.max(by_zone.iter().sum()), by_zone)
-    };
     let measured = scales.measure(context, pool).await?;
-    let told = |replicas| planning.told(replicas, measured.slots, measured.seconds_per_run);
-    let Some(autoscaling) = &pool.spec.autoscaling else {
-        let (replicas, by_zone) = in_zones(pool.spec.resolved_replicas());
-        let plan = told(replicas);
-        return Ok(Wanted {
-            replicas,
-            by_zone,
-            hosts_by_zone,
-            hosts: hosts.len(),
-            scale: None,
-            unlimited: replicas,
-            plan,
-        });
+    let (total, unlimited, scale) = if let Some(autoscaling) = &pool.spec.autoscaling {
+        let current = pool.status.as_ref().and_then(|status| status.scale.as_ref()).map_or(0, |scale| scale.replicas);
+        let size = scales.size(pool, autoscaling, &measured, planning.peak(measured.seconds_per_run), current);
+        if size.replicas != current {
+            tracing::info!(replicas = size.replicas, why = size.why, "The pool is scaled");
+        }
+        (size.replicas, size.wanted, Some(scale::told(&size, measured.load.as_ref())))
+    } else {
+        let replicas = pool.spec.resolved_replicas();
+        (replicas, replicas, None)
     };
-    let current = pool.status.as_ref().and_then(|status| status.scale.as_ref()).map_or(0, |scale| scale.replicas);
-    let size = scales.size(pool, autoscaling, &measured, planning.peak(measured.seconds_per_run), current);
-    if size.replicas != current {
-        tracing::info!(replicas = size.replicas, why = size.why, "The pool is scaled");
-    }
-    let scale = Some(scale::told(&size, measured.load.as_ref()));
-    let (replicas, by_zone) = in_zones(size.replicas);
-    let plan = told(replicas);
-    Ok(Wanted { replicas, by_zone, hosts_by_zone, hosts: hosts.len(), scale, unlimited: size.wanted, plan })
+    let by_zone = by_zone(total, &hosts_by_zone);
+    let replicas = total.max(by_zone.iter().sum());
+    let plan = planning.told(replicas, measured.slots, measured.seconds_per_run);
+    let measures = PoolMeasures {
+        wanted: replicas,
+        hosts: hosts.len(),
+        planned_peak: planning.peak(measured.seconds_per_run),
+        planned: planning.average(measured.seconds_per_run),
+        compile: measured.load.as_ref().map(|load| load.compile_seconds_per_second),
+        requests: measured.load.as_ref().map(|load| load.requests_per_second),
+        ready: 0,
+    };
+    Ok(Wanted { replicas, by_zone, hosts_by_zone, hosts: hosts.len(), scale, unlimited, plan, measures })
 }
 
 fn status(pool: &MasterPool, many: &Wanted, applied: &Applied) -> MasterPoolStatus {
     let Applied { deployments, service, waiting } = applied;
     let wanted = many.replicas;
-    let number = |of: fn(&DeploymentStatus) -> Option<i32>| {
-        let counts = deployments.iter().filter_map(|deployment| deployment.status.as_ref().and_then(of));
-        counts.sum::<i32>()
-    };
-    let ready = number(|status| status.ready_replicas);
-    let updated = number(|status| status.updated_replicas);
+    let ready = ready(deployments);
+    let updated = number(deployments, |status| status.updated_replicas);
     let (phase, summary, message) = if ready >= wanted && updated >= wanted {
         ("Ready", Summary::Ready, format!("{ready} of {wanted} masters serve"))
     } else if ready > 0 {
@@ -331,6 +329,15 @@ fn status(pool: &MasterPool, many: &Wanted, applied: &Applied) -> MasterPoolStat
         address: desired::address(service),
         conditions,
     }
+}
+
+fn number(deployments: &[Deployment], of: impl Fn(&DeploymentStatus) -> Option<i32>) -> i32 {
+    deployments.iter().filter_map(|deployment| deployment.status.as_ref().and_then(&of)).sum()
+}
+
+/// How many masters serve.
+fn ready(deployments: &[Deployment]) -> i32 {
+    number(deployments, |status| status.ready_replicas)
 }
 
 /// The masters of each zone.

@@ -36,6 +36,11 @@ impl Planning {
         self.plan.capacity(1, seconds_per_run).peak_utilisation
     }
 
+    /// Seconds of compiling in a second, on average.
+    pub(super) fn average(&self, seconds_per_run: f64) -> f64 {
+        self.plan.capacity(1, seconds_per_run).utilisation
+    }
+
     /// What the status says, for so many masters that compile so many catalogs at once each.
     pub(super) fn told(&self, masters: i32, slots: u32, seconds_per_run: f64) -> PoolPlan {
         let servers = u32::try_from(masters).unwrap_or(1).saturating_mul(slots).max(1);
