@@ -1,6 +1,6 @@
 # `make demo` shows the main job on a cluster of real machines; `make test` runs everything.
 .DEFAULT_GOAL := help
-.PHONY: help demo down kubeconfig test test-fast test-crash torture fuzz build lint fmt generate bench bench-footprint bench-engine bench-rollout bench-masters bench-catalogs deny
+.PHONY: help demo down kubeconfig test test-fast test-crash test-masters torture fuzz build lint fmt generate bench bench-footprint bench-engine bench-rollout bench-masters bench-catalogs deny
 
 help: ## Say what there is
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -22,6 +22,9 @@ test-fast: ## Run the tests that need neither root nor a cluster
 
 test-crash: ## Kill, stop and blind the operator at each of its writes, and judge what comes of it; an hour or more
 	@e2e/crash/run
+
+test-masters: ## Update, scale, kill, stop and cut off masters under load, and count what is lost; a quarter of an hour
+	@e2e/test-masters
 
 torture: ## Kill the agent at every system call that changes something, and fail each; a quarter of an hour
 	@e2e/torture/run

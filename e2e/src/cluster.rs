@@ -60,7 +60,7 @@ impl Cluster {
         printed.unwrap_or_else(|error| panic!("kubectl {}: {error}", arguments.join(" ")))
     }
 
-    /// What `kubectl` prints; or, where it failed, what it printed as its errors.
+    /// What `kubectl` prints; or, where it failed, all that it printed, with its errors.
     pub async fn try_kubectl(&self, arguments: &[&str]) -> Result<String, String> {
         let output = Command::new(cache().join("control-plane/kubectl"))
             .arg("--kubeconfig")
@@ -70,7 +70,11 @@ impl Cluster {
             .await
             .expect("kubectl can be run; `make test` builds it");
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
+        if output.status.success() {
+            Ok(text(&output.stdout))
+        } else {
+            Err(text(&output.stdout) + &text(&output.stderr))
+        }
     }
 }
 

@@ -19,6 +19,7 @@ use crate::{
     Cluster, Machine,
     audit::Audit,
     cluster::required,
+    machine::Harm,
     wait::{LATER, SOON, eventually, until},
 };
 
@@ -205,9 +206,14 @@ impl Fleet {
 
     /// Kills a pod's container with SIGKILL.
     pub async fn kill_without_waiting(&self, pod: &Pod) {
+        self.harm(pod, Harm::Kill).await;
+    }
+
+    /// Does something to a pod's container, and waits until it is over.
+    pub async fn harm(&self, pod: &Pod, harm: Harm) {
         let status = &pod.status.as_ref().unwrap().container_statuses.as_ref().unwrap()[0];
         let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).unwrap();
-        self.machine(node).kill_container(status.container_id.as_deref().unwrap()).await;
+        self.machine(node).harm_container(status.container_id.as_deref().unwrap(), harm).await;
     }
 
     /// Waits until the kubelet has started a pod's container anew.

@@ -11,6 +11,7 @@
 //! - `web`: an application that must not notice a Rollout
 //! - `hold`: holds an agent in the middle of a run, until it is let go
 //! - `agents`: what agents are told that ask their masters
+//! - `calls`: agents' calls to the pool of masters, none of which may be lost
 //! - `masters`: calls a master as an agent does, or as somebody who should not
 //!
 //! Nothing in here knows how Drover works; stories see what its users see.
@@ -21,6 +22,7 @@
 
 pub mod agents;
 pub mod audit;
+pub mod calls;
 mod clean;
 pub mod cluster;
 mod diagnose;

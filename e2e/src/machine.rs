@@ -1,6 +1,9 @@
 //! A look into one machine, past Kubernetes and past Drover: commands run as root in its namespaces.
 
-use std::process::{Output, Stdio};
+use std::{
+    process::{Output, Stdio},
+    time::Duration,
+};
 
 use tokio::{io::AsyncWriteExt as _, process::Command};
 
@@ -63,17 +66,41 @@ impl Machine {
         self.run(&format!("systemctl is-active '{unit}' || true")).await
     }
 
-    /// Ends the main process of a container at once, as the kernel does when memory is short. `container` is its id as
-    /// a pod's status has it.
-    pub async fn kill_container(&self, container: &str) {
+    /// Does something to a container: ends it at once, as the kernel does when memory is short, or takes it away for a while
+    /// and gives it back. `container` is its id as a pod's status has it.
+    pub async fn harm_container(&self, container: &str, harm: Harm) {
         let id = container.strip_prefix("containerd://").expect("machines run containerd");
+        // What is taken away is given back also when the script is ended.
+        let harm = match harm {
+            Harm::Kill => "kill -KILL $pid".to_owned(),
+            Harm::Stop(time) => {
+                format!("trap 'kill -CONT $pid' EXIT; kill -STOP $pid; sleep {}", time.as_secs_f32())
+            }
+            Harm::Cut(time) => format!(
+                "tables() {{ nsenter --target $pid --net iptables --wait \"$@\"; }}; \
+                 trap 'tables -D INPUT -j DROP; tables -D OUTPUT -j DROP' EXIT; \
+                 tables -I INPUT -j DROP; tables -I OUTPUT -j DROP; sleep {}",
+                time.as_secs_f32()
+            ),
+        };
         // By the process id that containerd tells, and only while it is still that container's.
         let script = format!(
             "set -e; pid=$(ctr -n k8s.io task ls | awk '$1 == \"{id}\" {{ print $2 }}'); \
-             grep -q '{id}' /proc/$pid/cgroup; kill -KILL $pid"
+             grep -q '{id}' /proc/$pid/cgroup; {harm}"
         );
         self.run(&script).await;
     }
+}
+
+/// What may befall a container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Harm {
+    /// Its main process gets SIGKILL.
+    Kill,
+    /// Its main process is stopped for so long.
+    Stop(Duration),
+    /// All that its pod sends, and all that is sent to it, is lost for so long, without a word.
+    Cut(Duration),
 }
 
 fn text(bytes: &[u8]) -> String {

@@ -8,7 +8,7 @@ use k8s_openapi::api::{
     core::v1::{ConfigMap, Pod, ServiceAccount},
 };
 use kube::{ResourceExt as _, api::PostParams};
-use reqwest::{Certificate, Client, StatusCode};
+use reqwest::{Certificate, Client, ClientBuilder, StatusCode};
 
 use crate::{
     Fleet,
@@ -17,6 +17,31 @@ use crate::{
 
 /// The port of a master's pod.
 const PORT: u16 = 8443;
+
+/// Where agents find the masters, and whom they trust.
+pub(crate) struct Directory {
+    /// The name in the masters' certificate.
+    pub(crate) name: String,
+    pub(crate) addresses: Vec<SocketAddr>,
+    authority: Certificate,
+}
+
+impl Directory {
+    /// The one that is mounted into the agents' pods.
+    pub(crate) async fn of(fleet: &Fleet) -> Self {
+        let data = fleet.api::<ConfigMap>().get("drover-masters").await.unwrap().data.unwrap();
+        Self {
+            name: data["server-name"].trim().to_owned(),
+            addresses: data["addresses"].lines().map(|line| line.parse().unwrap()).collect(),
+            authority: Certificate::from_pem(data["ca.crt"].as_bytes()).unwrap(),
+        }
+    }
+
+    /// A client of whoever is at this address, trusted as agents trust a master.
+    pub(crate) fn client(&self, address: SocketAddr) -> ClientBuilder {
+        Client::builder().tls_certs_only([self.authority.clone()]).resolve(&self.name, address).no_proxy()
+    }
+}
 
 /// One master, called at its pod's address.
 pub struct Master {
@@ -30,15 +55,9 @@ impl Master {
         let pods = fleet.pods_of(Part::Master).await;
         let pod = pods.iter().find(|pod| is_serving(pod)).expect("a master serves");
         let ip = pod.status.as_ref().and_then(|status| status.pod_ip.as_deref()).expect("it has an address");
-        let directory = fleet.api::<ConfigMap>().get("drover-masters").await.unwrap().data.unwrap();
-        let name = directory["server-name"].trim().to_owned();
-        let client = Client::builder()
-            .tls_certs_only([Certificate::from_pem(directory["ca.crt"].as_bytes()).unwrap()])
-            .resolve(&name, SocketAddr::new(ip.parse().unwrap(), PORT))
-            .no_proxy()
-            .build()
-            .unwrap();
-        Self { client, origin: format!("https://{name}:{PORT}") }
+        let directory = Directory::of(fleet).await;
+        let client = directory.client(SocketAddr::new(ip.parse().unwrap(), PORT)).build().unwrap();
+        Self { client, origin: format!("https://{}:{PORT}", directory.name) }
     }
 
     /// Asks for the caller's catalog: the status, and the body as text.

@@ -11,6 +11,7 @@
 )]
 
 mod access;
+mod churn;
 mod configs;
 mod crashes;
 mod disruption;

@@ -55,7 +55,7 @@ use kube::{
     },
 };
 use serde::de::DeserializeOwned;
-use tokio::task::JoinSet;
+use tokio::{task::JoinSet, time::sleep};
 use tokio_util::sync::CancellationToken;
 
 pub use self::{config::Config, tls::TlsError};
@@ -65,7 +65,10 @@ use self::{
     tls::Certificate,
 };
 
-/// How long open requests may take to end when the master ends.
+/// How long a master that ends goes on serving. Until all kube-proxies have heard that it ends, new connections come; and in
+/// HTTP/1.1 only an answer can say that the connection is not to be used again, so each shall have had one.
+const LAST_CALL: Duration = Duration::from_secs(5);
+/// How long open requests may take to end after that.
 const GRACE: Duration = Duration::from_secs(10);
 /// How long a client may take to send a request's head, and how often a silent HTTP/2 connection is probed.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -97,10 +100,11 @@ pub enum Error {
     Ended,
 }
 
-/// Runs a master until `shutdown`; then it is no longer ready, answers all long polls at once and ends within 10 seconds.
+/// Runs a master until `shutdown`; then it is no longer ready, serves for 5 more seconds, answers all long polls, and ends
+/// within 10 seconds.
 ///
-/// In Kubernetes, give the pod a `preStop` sleep of some seconds, so that no new connections come when it ends. The
-/// client's own TLS provider must be installed by the caller.
+/// In Kubernetes, give the pod a grace period of more than that; it needs no `preStop` hook. The client's own TLS provider must
+/// be installed by the caller.
 pub async fn run(config: Config, client: Client, shutdown: CancellationToken) -> Result<(), Error> {
     let listener =
         TcpListener::bind(config.listen).map_err(|source| Error::Listen { address: config.listen, source })?;
@@ -120,6 +124,7 @@ async fn serve(
 
     let fleet = Arc::new(Fleet::default());
     let app = Arc::new(Shared::new(config, &client, Arc::clone(&fleet), certificate.signer(), shutdown.clone()));
+    let closing = app.closing.clone();
     let handle = Handle::new();
     let mut server =
         axum_server::from_tcp_rustls(listener, certificate.served()).map_err(listen)?.handle(handle.clone());
@@ -149,7 +154,10 @@ async fn serve(
     let drain = async {
         shutdown.cancelled().await;
         tracing::info!("ending");
+        sleep(LAST_CALL).await;
+        // First no connection takes another request, then the waiting are answered: so they do not wait here again.
         handle.graceful_shutdown(Some(GRACE));
+        closing.cancel();
         std::future::pending::<()>().await;
     };
     tokio::select! {

@@ -106,7 +106,7 @@ async fn answer(app: &App, node: &NodeIdentity, headers: &HeaderMap) -> Response
         };
         tokio::select! {
             biased;
-            () = app.draining.cancelled() => return match wanted.etag {
+            () = app.closing.cancelled() => return match wanted.etag {
                 Some(etag) => not_modified(&etag),
                 None => Problem::later(StatusCode::SERVICE_UNAVAILABLE, 1, "this master ends; another one serves").into_response(),
             },

@@ -6,7 +6,10 @@ use std::{sync::Arc, time::Duration};
 use axum::{
     Router,
     extract::{DefaultBodyLimit, Request, State},
-    http::{HeaderValue, StatusCode, header::RETRY_AFTER},
+    http::{
+        HeaderValue, StatusCode, Version,
+        header::{CONNECTION, RETRY_AFTER},
+    },
     middleware::{Next, from_fn_with_state},
     response::{IntoResponse, Response},
     routing::{get, post, put},
@@ -41,7 +44,10 @@ pub(crate) struct Shared {
     pub(crate) catalogs: Catalogs,
     pub(crate) hosts: Hosts,
     pub(crate) signer: Arc<Signer>,
-    pub(crate) draining: CancellationToken,
+    /// This master is told to end: callers are to go elsewhere, and are served as long as they come.
+    draining: CancellationToken,
+    /// It closes: who waits is answered.
+    pub(crate) closing: CancellationToken,
     pub(crate) metrics: Arc<Metrics>,
     callers: Authenticator,
     open: Semaphore,
@@ -53,7 +59,7 @@ pub(crate) struct Shared {
 pub(crate) type App = Arc<Shared>;
 
 impl Shared {
-    /// A master's state; `draining` ends its service.
+    /// A master's state; `draining` says that it is to end.
     pub(crate) fn new(
         config: &Config,
         client: &Client,
@@ -71,6 +77,7 @@ impl Shared {
             hosts: Hosts::new(client.clone(), &config.namespace),
             signer,
             draining,
+            closing: CancellationToken::new(),
             callers: Authenticator::new(client.clone(), config.agent_service_account.clone()),
             open: Semaphore::new(config.max_open_requests.clamp(1, Semaphore::MAX_PERMITS)),
         }
@@ -89,6 +96,7 @@ pub(crate) fn router(app: App) -> Router {
         .route(routes::READY, get(ready))
         .merge(agents)
         .fallback(unknown)
+        .layer(from_fn_with_state(Arc::clone(&app), send_elsewhere))
         .layer(from_fn_with_state(Arc::clone(&app), trace))
         .with_state(app)
 }
@@ -102,6 +110,17 @@ async fn ready(State(app): State<App>) -> Result<&'static str, Problem> {
     } else {
         Ok("ready\n")
     }
+}
+
+/// A master that ends says with each answer in HTTP/1.1 that the connection closes after it. If it just closed a connection
+/// that is not in use, a request that is on its way would be lost. HTTP/2 has a frame for that, which is sent when the master closes.
+async fn send_elsewhere(State(app): State<App>, request: Request, next: Next) -> Response {
+    let lasting = request.version() >= Version::HTTP_2;
+    let mut response = next.run(request).await;
+    if !lasting && app.draining.is_cancelled() {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
 }
 
 /// Lets in who has proven which Node it is, as long as there is room.

@@ -89,10 +89,11 @@ async fn serves_over_tls_and_ends_in_peace() {
     let master = tokio::spawn(async move { serve(&config, client, listener, ends).await });
 
     let trusted = certificate.clone();
+    let asked = certificate.clone();
     let ready = spawn_blocking(move || {
         let deadline = Instant::now() + Duration::from_secs(30);
         loop {
-            let answer = ask(connect(address, &trusted).unwrap(), "GET /readyz HTTP/1.1").unwrap();
+            let answer = ask(connect(address, &asked).unwrap(), "GET /readyz HTTP/1.1").unwrap();
             if answer.starts_with("HTTP/1.1 200") || Instant::now() > deadline {
                 return answer;
             }
@@ -100,11 +101,33 @@ async fn serves_over_tls_and_ends_in_peace() {
     });
     assert!(ready.await.unwrap().starts_with("HTTP/1.1 200"));
 
-    // A poll that would wait for five minutes is answered when the master ends, and then the master ends.
+    // A poll that would wait for five minutes is answered when the master closes, and then the master ends.
     let poll = "GET /v1/catalog HTTP/1.1\r\nAuthorization: Bearer a\r\nPrefer: wait=300\r\nIf-None-Match: \"1-x\"";
     let poll = spawn_blocking(move || ask(connect(address, &certificate).unwrap(), poll).unwrap());
     polling.await.unwrap();
+    // Who has a connection is still served when the master is told to end, and told not to use it again.
+    let kept = spawn_blocking(move || {
+        let mut kept = connect(address, &trusted).unwrap();
+        write!(kept, "GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"ready\n") {
+            let mut byte = [0];
+            kept.read_exact(&mut byte).unwrap();
+            answer.extend(byte);
+        }
+        (kept, String::from_utf8_lossy(&answer).into_owned())
+    });
+    let (mut kept, answer) = kept.await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200") && !answer.contains("connection: close"), "{answer}");
     shutdown.cancel();
+    let last = spawn_blocking(move || {
+        write!(kept, "GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+        let mut answer = Vec::new();
+        let _ = kept.read_to_end(&mut answer);
+        String::from_utf8_lossy(&answer).into_owned()
+    });
+    let last = last.await.unwrap();
+    assert!(last.starts_with("HTTP/1.1 503") && last.contains("connection: close"), "{last}");
     assert!(matches!(timeout(GRACE * 2, master).await, Ok(Ok(Ok(())))));
     let answer = poll.await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 304"), "{answer}");

@@ -230,7 +230,7 @@ async fn deploy(context: &Context, wanted: &Pool<'_>, many: &Wanted) -> Result<(
         |known: &Deployment| deployments.iter().any(|wanted: &Deployment| wanted.name_any() == known.name_any());
     let before: Vec<Deployment> = known.into_iter().filter(|known| !is_wanted(known)).collect();
     if !deployments.iter().all(is_available) {
-        return Ok((deployments, number(&before, |status| status.available_replicas)));
+        return Ok((deployments, number(&before, |status| status.ready_replicas)));
     }
     for name in before.iter().map(Deployment::name_any) {
         remove(&api, "Deployment", &name).await?;
@@ -307,11 +307,10 @@ fn status(pool: &MasterPool, many: &Wanted, applied: &Applied) -> MasterPoolStat
     let wanted = many.replicas;
     let ready = ready(deployments);
     let updated = number(deployments, |status| status.updated_replicas);
-    let serves = number(deployments, |status| status.available_replicas) > 0;
     let zones = zones(pool, many, deployments);
     let (phase, summary, message) = if ready >= wanted && updated >= wanted {
         ("Ready", Summary::Ready, format!("{ready} of {wanted} masters serve"))
-    } else if serves || *before > 0 {
+    } else if ready > 0 || *before > 0 {
         ("Degraded", Summary::Working, format!("{ready} of {wanted} masters serve{}", rest(&zones, *before)))
     } else if let Some(waiting) = waiting {
         ("Starting", Summary::Working, waiting.clone())

@@ -614,12 +614,29 @@ async fn ready_is_who_has_read_everything_and_does_not_end() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_master_that_ends_serves_and_sends_callers_elsewhere() {
+    let master = Master::serving(assigned(with_facts(host("a")), &content("one"), 1)).await;
+    master.keeps(&content("one"));
+    let ask = async |version| {
+        let mut request = poll("a", None, 0);
+        *request.version_mut() = version;
+        let answer = call(&master.app, request).await;
+        assert_eq!(answer.status, StatusCode::OK);
+        answer.headers.get(CONNECTION).map(|value| value.to_str().unwrap().to_owned())
+    };
+    assert_eq!((ask(Version::HTTP_11).await, ask(Version::HTTP_2).await), (None, None));
+    master.app.draining.cancel();
+    // In HTTP/2 the header is forbidden, and there is GOAWAY.
+    assert_eq!((ask(Version::HTTP_11).await.as_deref(), ask(Version::HTTP_2).await), (Some("close"), None));
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_end_of_a_master_ends_its_polls() {
     let master = Master::serving(assigned(with_facts(host("a")), &content("one"), 1)).await;
     master.keeps(&content("one"));
     let first = call(&master.app, poll("a", None, 0)).await;
-    let draining = &master.app.draining;
-    let kept = during(&master.app, poll("a", Some(first.etag()), 60), || draining.cancel()).await;
+    let closing = &master.app.closing;
+    let kept = during(&master.app, poll("a", Some(first.etag()), 60), || closing.cancel()).await;
     assert_eq!((kept.status, kept.took), (StatusCode::NOT_MODIFIED, Duration::from_secs(1)));
 }
 
