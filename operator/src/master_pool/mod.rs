@@ -111,6 +111,8 @@ struct Shared {
 /// What was applied, for the status.
 struct Applied {
     deployments: Vec<Deployment>,
+    /// How many masters serve that are no longer wanted.
+    before: i32,
     service: Service,
     /// What masters wait for, if they have no certificate.
     waiting: Option<String>,
@@ -151,11 +153,11 @@ async fn reconcile(pool: Arc<MasterPool>, shared: Arc<Shared>) -> Result<Action,
     let applied = objects::apply(&budgets, wanted.name(), MANAGER, &wanted.budget()).await;
     applied.map_err(|error| Error::Apply("PodDisruptionBudget", wanted.name().to_owned(), error))?;
     let many = how_many(&shared, &pool).await?;
-    let deployments = deploy(context, &wanted, &many).await?;
+    let (deployments, before) = deploy(context, &wanted, &many).await?;
 
     let measures = PoolMeasures { ready: ready(&deployments), ..many.measures.clone() };
     context.metrics.pool(&pool.name_any(), &measures);
-    let status = status(&pool, &many, &Applied { deployments, service, waiting: trusted.waiting });
+    let status = status(&pool, &many, &Applied { deployments, before, service, waiting: trusted.waiting });
     if pool.status.as_ref() != Some(&status) {
         let name = pool.name_any();
         let api: Api<MasterPool> = Api::namespaced(client.clone(), namespace);
@@ -214,25 +216,27 @@ async fn tell_agents(context: &Context, wanted: &Pool<'_>) -> Result<Service, Er
     Ok(whole)
 }
 
-/// The pool's Deployments. One that is no longer wanted goes when those that are have all their masters.
-async fn deploy(context: &Context, wanted: &Pool<'_>, many: &Wanted) -> Result<Vec<Deployment>, Error> {
+/// The pool's Deployments, and how many masters serve that are no longer wanted: they go when those that are have all their masters.
+async fn deploy(context: &Context, wanted: &Pool<'_>, many: &Wanted) -> Result<(Vec<Deployment>, i32), Error> {
     let api: Api<Deployment> = Api::namespaced(context.client.clone(), &context.namespace);
     let mut deployments = Vec::new();
     for (name, object) in wanted.deployments(many.replicas, &many.by_zone) {
         let applied = objects::apply(&api, &name, MANAGER, &object).await;
         deployments.push(applied.map_err(|error| Error::Apply("Deployment", name, error))?);
     }
-    if deployments.iter().all(is_available) {
-        let ours = ListParams::default().labels(&format!("{}={}", keys::MASTER_POOL_LABEL, wanted.object_name()));
-        let known = api.list(&ours).await.map_err(|error| Error::List("Deployments", error))?.items;
-        let is_wanted =
-            |name: &String| deployments.iter().any(|deployment: &Deployment| deployment.name_any() == *name);
-        for name in known.iter().map(Deployment::name_any).filter(|name| !is_wanted(name)) {
-            remove(&api, "Deployment", &name).await?;
-            tracing::info!(deployment = name, "Masters that are no longer wanted go");
-        }
+    let ours = ListParams::default().labels(&format!("{}={}", keys::MASTER_POOL_LABEL, wanted.object_name()));
+    let known = api.list(&ours).await.map_err(|error| Error::List("Deployments", error))?.items;
+    let is_wanted =
+        |known: &Deployment| deployments.iter().any(|wanted: &Deployment| wanted.name_any() == known.name_any());
+    let before: Vec<Deployment> = known.into_iter().filter(|known| !is_wanted(known)).collect();
+    if !deployments.iter().all(is_available) {
+        return Ok((deployments, number(&before, |status| status.available_replicas)));
     }
-    Ok(deployments)
+    for name in before.iter().map(Deployment::name_any) {
+        remove(&api, "Deployment", &name).await?;
+        tracing::info!(deployment = name, "Masters that are no longer wanted go");
+    }
+    Ok((deployments, 0))
 }
 
 /// Whether all masters of a Deployment serve, as it is now.
@@ -299,14 +303,15 @@ async fn how_many(shared: &Shared, pool: &MasterPool) -> Result<Wanted, Error> {
 }
 
 fn status(pool: &MasterPool, many: &Wanted, applied: &Applied) -> MasterPoolStatus {
-    let Applied { deployments, service, waiting } = applied;
+    let Applied { deployments, before, service, waiting } = applied;
     let wanted = many.replicas;
     let ready = ready(deployments);
     let updated = number(deployments, |status| status.updated_replicas);
+    let zones = zones(pool, many, deployments);
     let (phase, summary, message) = if ready >= wanted && updated >= wanted {
         ("Ready", Summary::Ready, format!("{ready} of {wanted} masters serve"))
-    } else if ready > 0 {
-        ("Degraded", Summary::Working, format!("{ready} of {wanted} masters serve"))
+    } else if ready > 0 || *before > 0 {
+        ("Degraded", Summary::Working, format!("{ready} of {wanted} masters serve{}", rest(&zones, *before)))
     } else if let Some(waiting) = waiting {
         ("Starting", Summary::Working, waiting.clone())
     } else {
@@ -323,7 +328,7 @@ fn status(pool: &MasterPool, many: &Wanted, applied: &Applied) -> MasterPoolStat
         message: Some(message),
         masters: Some(format!("{ready}/{wanted}")),
         hosts: Some(i32::try_from(many.hosts).unwrap_or(i32::MAX)),
-        zones: zones(pool, many, deployments),
+        zones,
         scale: many.scale.clone(),
         plan: Some(many.plan.clone()),
         address: desired::address(service),
@@ -338,6 +343,18 @@ fn number(deployments: &[Deployment], of: impl Fn(&DeploymentStatus) -> Option<i
 /// How many masters serve.
 fn ready(deployments: &[Deployment]) -> i32 {
     number(deployments, |status| status.ready_replicas)
+}
+
+/// What else is to be known of a pool that has not all of its masters.
+fn rest(zones: &[PoolZoneStatus], before: i32) -> String {
+    let empty: Vec<&str> =
+        zones.iter().filter(|zone| zone.masters.starts_with("0/")).map(|zone| zone.name.as_str()).collect();
+    let empty = match empty.as_slice() {
+        [] => String::new(),
+        names => format!("; none in {}: is there a node of that zone?", names.join(", ")),
+    };
+    let before = if before > 0 { format!("; {before} from before serve until then") } else { String::new() };
+    format!("{before}{empty}")
 }
 
 /// The masters of each zone.

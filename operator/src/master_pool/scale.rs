@@ -125,7 +125,7 @@ impl Scales {
                 }
             }
         };
-        Ok(stream::iter(running).map(one).buffer_unordered(AT_ONCE).filter_map(async |found| found).collect().await)
+        Ok(stream::iter(running).map(one).buffer_unordered(AT_ONCE).filter_map(futures::future::ready).collect().await)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Memory>> {
