@@ -55,7 +55,7 @@ pub(crate) enum Command {
     Backups(BackupsOptions),
     /// Ask the masters for this machine's catalog, as the agent does, and say which one answered and how fast
     #[command(
-        after_help = "Example: kubectl -n drover-system exec ds/drover-agent -- drover-agent ping\n\nExit codes: 0 all were answered, 1 some were not, 64 wrong usage."
+        after_help = "Example: kubectl -n drover-system exec ds/drover-agent -- /drover-agent ping\n\nExit codes: 0 all were answered, 1 some were not, 64 wrong usage."
     )]
     Ping(PingOptions),
     /// Change root, user and umask, and become a command; the agent calls itself so
