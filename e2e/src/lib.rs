@@ -11,6 +11,8 @@
 //! - `web`: an application that must not notice a Rollout
 //! - `hold`: holds an agent in the middle of a run, until it is let go
 //! - `masters`: calls a master as an agent does, or as somebody who should not
+//! - `certificates`: callers who must not notice that masters get a certificate of another authority
+//! - `cert_manager`: the real one, as a process beside the cluster
 //!
 //! Nothing in here knows how Drover works; stories see what its users see.
 
@@ -19,6 +21,8 @@
 #![allow(clippy::missing_panics_doc, reason = "everything in here panics when something is not as it should be")]
 
 pub mod audit;
+pub mod cert_manager;
+pub mod certificates;
 mod clean;
 pub mod cluster;
 mod diagnose;

@@ -11,6 +11,7 @@
 )]
 
 mod access;
+mod certificates;
 mod configs;
 mod crashes;
 mod disruption;
