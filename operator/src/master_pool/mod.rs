@@ -246,7 +246,7 @@ where
 {
     match api.delete(name, &DeleteParams::background()).await {
         Ok(_) => Ok(()),
-        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+        Err(kube::Error::Api(status)) if objects::is_absent(&status) => Ok(()),
         Err(error) => Err(Error::Remove(kind, name.to_owned(), error)),
     }
 }

@@ -223,9 +223,14 @@ async fn issued(context: &Context, secrets: &Secrets<'_>, issuer: &IssuerRef) ->
     let asked = objects::apply(&certificate_requests(context), &name, MANAGER, &secrets.pool.certificate(issuer)).await;
     let asked = match asked {
         Ok(asked) => asked,
-        Err(kube::Error::Api(status)) if status.is_not_found() => {
+        Err(kube::Error::Api(status)) if objects::is_absent(&status) => {
             let text = "there is no cert-manager in this cluster, which spec.certificates.issuerRef asks for: install it, or leave issuerRef out";
             return Ok(not_yet("NoCertManager", text.to_owned()));
+        }
+        // The pool is more than its certificates: the rest of it goes on.
+        Err(kube::Error::Api(status)) => {
+            let text = format!("the Certificate {name} of cert-manager can not be written: {}", status.message);
+            return Ok(not_yet("NotIssued", text));
         }
         Err(error) => return Err(Error::Apply("Certificate", name, error)),
     };
