@@ -205,7 +205,10 @@ pub struct MasterPoolStatus {
     /// Where agents reach the pool: the address and port of its Service.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub address: Option<String>,
-    /// `Ready`, `Reconciling`, `Stalled`.
+    /// `Ready`, `Reconciling`, `Stalled`; `Overcommitted` and `ScalingLimited`; and `CertificateReady`, which is `False` while there
+    /// is no certificate of the issuer that is asked for: masters go on with the one that they have. Its reason is then
+    /// `NoCertManager`, `NotIssued` or `NoAuthority`; else how far the hand-over to a new authority is: `Announced` to agents,
+    /// `Overlapping` when masters use it and agents still know the one before, `Current` when that is over.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,

@@ -18,7 +18,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
 
 use crate::{
-    Fleet, NODES,
+    Fleet, NODES, cert_manager, certificates,
     cluster::delete,
     fleet::{is_free, is_touched},
     wait::{LATER, eventually, until_gone},
@@ -61,6 +61,8 @@ pub(crate) async fn clean(fleet: &Fleet) {
     // What holds up an agent is let go first; then hosts are given back, and forget what was assigned to them.
     fleet.on_all("rm -f /srv/e2e/hold").await;
     web::remove(fleet).await;
+    certificates::put_back(fleet).await;
+    cert_manager::remove(fleet).await;
     remove_all::<Rollout>(fleet, "").await;
     remove_all::<DisruptionBudget>(fleet, "").await;
     remove_all::<NodeConfig>(fleet, "").await;

@@ -9,7 +9,9 @@ use std::{
 
 use kube::{
     Api, Client, Config,
-    api::{DeleteParams, Patch, PatchParams, PropagationPolicy},
+    api::{
+        ApiResource, DeleteParams, DynamicObject, GroupVersionKind, Patch, PatchParams, PropagationPolicy, TypeMeta,
+    },
     config::{KubeConfigOptions, Kubeconfig},
 };
 use serde::de::DeserializeOwned;
@@ -52,6 +54,15 @@ impl Cluster {
         let name = object["metadata"]["name"].as_str().expect("an object has a name");
         let applied = api.patch(name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(object)).await;
         applied.unwrap_or_else(|error| panic!("could not apply {name}: {error}"))
+    }
+
+    /// Server-side apply of one object of whatever kind.
+    pub async fn apply_any(&self, object: &Value) {
+        let text = |key: &str| object[key].as_str().expect("an object has a kind and a version").to_owned();
+        let types = TypeMeta { api_version: text("apiVersion"), kind: text("kind") };
+        let kind = ApiResource::from_gvk(&GroupVersionKind::try_from(types).expect("a version is one"));
+        let namespace = object["metadata"]["namespace"].as_str().expect("it is in a namespace");
+        self.apply(&Api::<DynamicObject>::namespaced_with(self.client.clone(), namespace, &kind), object).await;
     }
 
     /// What `kubectl` prints; it must succeed.
@@ -103,7 +114,7 @@ pub(crate) fn required(variable: &str) -> String {
 }
 
 /// The folder that the testbed keeps its binaries in.
-fn cache() -> PathBuf {
+pub(crate) fn cache() -> PathBuf {
     let set = |variable| env::var_os(variable).map(PathBuf::from);
     set("DROVER_CACHE").unwrap_or_else(|| {
         let caches = set("XDG_CACHE_HOME").or_else(|| Some(set("HOME")?.join(".cache")));

@@ -1,6 +1,6 @@
 //! What was going on when a story failed: Drover's objects in brief, events, pods, and the ends of the logs.
 
-use drover_crds::{Host, NodeConfig, Rollout};
+use drover_crds::{Host, MasterPool, NodeConfig, Rollout};
 use futures::future::join_all;
 use k8s_openapi::api::{core::v1::Pod, events::v1::Event};
 use kube::{ResourceExt as _, api::LogParams};
@@ -18,6 +18,9 @@ pub(crate) async fn diagnose(fleet: &Fleet) {
     }
     for config in fleet.all::<NodeConfig>().await {
         show("NodeConfig", &config.name_any(), &config.status);
+    }
+    for pool in fleet.all::<MasterPool>().await {
+        show("MasterPool", &pool.name_any(), &pool.status);
     }
     for host in fleet.all::<Host>().await {
         let status = host.status.clone().map(|status| drover_crds::HostStatus { facts: None, ..status });

@@ -13,6 +13,8 @@
 //! - `agents`: what agents are told that ask their masters
 //! - `calls`: agents' calls to the pool of masters, none of which may be lost
 //! - `masters`: calls a master as an agent does, or as somebody who should not
+//! - `certificates`: callers who must not notice that masters get a certificate of another authority
+//! - `cert_manager`: the real one, as a process beside the cluster
 //!
 //! Nothing in here knows how Drover works; stories see what its users see.
 
@@ -23,6 +25,8 @@
 pub mod agents;
 pub mod audit;
 pub mod calls;
+pub mod cert_manager;
+pub mod certificates;
 mod clean;
 pub mod cluster;
 mod diagnose;

@@ -23,7 +23,7 @@ pub(crate) struct Directory {
     /// The name in the masters' certificate.
     pub(crate) name: String,
     pub(crate) addresses: Vec<SocketAddr>,
-    authority: Certificate,
+    authorities: Vec<Certificate>,
 }
 
 impl Directory {
@@ -33,14 +33,18 @@ impl Directory {
         Self {
             name: data["server-name"].trim().to_owned(),
             addresses: data["addresses"].lines().map(|line| line.parse().unwrap()).collect(),
-            authority: Certificate::from_pem(data["ca.crt"].as_bytes()).unwrap(),
+            authorities: certificates(&data["ca.crt"]),
         }
     }
 
     /// A client of whoever is at this address, trusted as agents trust a master.
     pub(crate) fn client(&self, address: SocketAddr) -> ClientBuilder {
-        Client::builder().tls_certs_only([self.authority.clone()]).resolve(&self.name, address).no_proxy()
+        Client::builder().tls_certs_only(self.authorities.clone()).resolve(&self.name, address).no_proxy()
     }
+}
+
+fn certificates(bundle: &str) -> Vec<Certificate> {
+    Certificate::from_pem_bundle(bundle.as_bytes()).unwrap()
 }
 
 /// One master, called at its pod's address.
@@ -52,16 +56,46 @@ pub struct Master {
 impl Master {
     /// Any master that serves, trusted as agents trust it.
     pub async fn any(fleet: &Fleet) -> Self {
-        let pods = fleet.pods_of(Part::Master).await;
-        let pod = pods.iter().find(|pod| is_serving(pod)).expect("a master serves");
-        let ip = pod.status.as_ref().and_then(|status| status.pod_ip.as_deref()).expect("it has an address");
         let directory = Directory::of(fleet).await;
-        let client = directory.client(SocketAddr::new(ip.parse().unwrap(), PORT)).build().unwrap();
-        Self { client, origin: format!("https://{}:{PORT}", directory.name) }
+        Self::serving(fleet, &directory).await.into_iter().next().expect("a master serves")
+    }
+
+    /// All masters that serve, trusted if one of these authorities signed for them.
+    pub async fn all(fleet: &Fleet, authorities: &str) -> Vec<Self> {
+        let directory = Directory { authorities: certificates(authorities), ..Directory::of(fleet).await };
+        Self::serving(fleet, &directory).await
+    }
+
+    async fn serving(fleet: &Fleet, directory: &Directory) -> Vec<Self> {
+        let pods = fleet.pods_of(Part::Master).await;
+        let master = |pod: &Pod| {
+            let ip = pod.status.as_ref().and_then(|status| status.pod_ip.as_deref()).expect("it has an address");
+            let client = directory.client(SocketAddr::new(ip.parse().unwrap(), PORT)).build().unwrap();
+            Self { client, origin: format!("https://{}:{PORT}", directory.name) }
+        };
+        pods.iter().filter(|pod| is_serving(pod)).map(master).collect()
+    }
+
+    /// Whether its certificate is one that the caller trusts. Anything else that is wrong is a failure.
+    pub async fn is_trusted(&self) -> bool {
+        let answer = self.client.get(format!("{}{}", self.origin, routes::READY)).send().await;
+        match answer {
+            Ok(_) => true,
+            Err(error) => {
+                let said = format!("{error:?}");
+                assert!(said.contains("UnknownIssuer") || said.contains("BadSignature"), "{said}");
+                false
+            }
+        }
     }
 
     /// Asks for the caller's catalog: the status, and the body as text.
     pub async fn catalog(&self, token: Option<&str>) -> (StatusCode, String) {
+        self.try_catalog(token).await.unwrap()
+    }
+
+    /// The same; or why there was no answer.
+    pub async fn try_catalog(&self, token: Option<&str>) -> reqwest::Result<(StatusCode, String)> {
         let request = self.client.get(format!("{}{}", self.origin, routes::CATALOG));
         Self::send(request, token).await
     }
@@ -69,16 +103,16 @@ impl Master {
     /// Sends a report: the status, and the body as text.
     pub async fn report(&self, token: Option<&str>, report: &serde_json::Value) -> (StatusCode, String) {
         let request = self.client.post(format!("{}{}", self.origin, routes::REPORT));
-        Self::send(request.header("content-type", "application/json").body(report.to_string()), token).await
+        Self::send(request.header("content-type", "application/json").body(report.to_string()), token).await.unwrap()
     }
 
-    async fn send(request: reqwest::RequestBuilder, token: Option<&str>) -> (StatusCode, String) {
+    async fn send(request: reqwest::RequestBuilder, token: Option<&str>) -> reqwest::Result<(StatusCode, String)> {
         let request = match token {
             Some(token) => request.bearer_auth(token),
             None => request,
         };
-        let response = request.send().await.unwrap();
-        (response.status(), response.text().await.unwrap())
+        let response = request.send().await?;
+        Ok((response.status(), response.text().await?))
     }
 }
 

@@ -32,6 +32,11 @@ impl<T: Clone + PartialEq + Debug + Send + Sync + 'static> Record<T> {
         Self { moments, watching }
     }
 
+    /// The first moment.
+    pub fn first(&self) -> T {
+        self.moments.borrow().first().cloned().expect("a watch begins with a moment")
+    }
+
     /// All moments until the first that is like this; then the watch ends.
     pub async fn until(mut self, what: &str, like: impl Fn(&T) -> bool) -> Vec<T> {
         let last = |moments: &Vec<T>| moments.last().is_some_and(&like);

@@ -7,6 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ListMeta;
 use kube::{
     Api, Resource,
     api::{ListParams, Patch, PatchParams},
+    core::Status,
     runtime::{controller::Error as ControllerError, watcher},
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -46,6 +47,12 @@ where
         Err(kube::Error::Api(status)) if status.is_conflict() || status.is_not_found() => Ok(false),
         Err(error) => Err(error),
     }
+}
+
+/// Whether there is no such object, or no such kind: of a kind that is not installed the API server says so in plain text, which
+/// kube's `is_not_found` does not take for it.
+pub(crate) fn is_absent(status: &Status) -> bool {
+    status.is_not_found() || status.code == 404
 }
 
 /// When a status is looked at again that was another version by the time it was written.
@@ -123,6 +130,14 @@ pub(crate) const RESYNC: Duration = Duration::from_secs(120);
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_kind_that_is_not_installed_is_absent() {
+        let plain = Status::failure("404 page not found", "Failed to parse error data").with_code(404);
+        let object = Status::failure("no such object", "NotFound").with_code(404);
+        let forbidden = Status::failure("no", "Forbidden").with_code(403);
+        assert!(is_absent(&plain) && is_absent(&object) && !is_absent(&forbidden));
+    }
 
     #[test]
     fn a_patch_says_what_differs_and_what_is_gone() {

@@ -3,7 +3,7 @@
 //!
 //! The stories share one cluster. They take turns, and each leaves it as it was.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "this is test code")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, reason = "this is test code")]
 #![allow(
     clippy::large_futures,
     clippy::needless_pass_by_value,
@@ -11,6 +11,7 @@
 )]
 
 mod access;
+mod certificates;
 mod churn;
 mod configs;
 mod crashes;

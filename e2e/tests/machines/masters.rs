@@ -15,7 +15,12 @@ use crate::file;
 const POOL: &str = "masters";
 
 /// Changes the spec of the pool, and waits until its status is like this.
-async fn change(fleet: &Fleet, spec: Value, what: &str, like: impl Fn(&MasterPoolStatus) -> bool) -> MasterPoolStatus {
+pub(crate) async fn change(
+    fleet: &Fleet,
+    spec: Value,
+    what: &str,
+    like: impl Fn(&MasterPoolStatus) -> bool,
+) -> MasterPoolStatus {
     let pools = fleet.api::<MasterPool>();
     let patch = Patch::Merge(json!({"spec": spec}));
     let changed = pools.patch(POOL, &PatchParams::default(), &patch).await.expect("the MasterPool is changed");

@@ -18,6 +18,17 @@ pub struct Authority {
     pub replaced: Option<Timestamp>,
 }
 
+/// Whose certificate masters are to use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Candidate<'a> {
+    /// What tells the authority from others.
+    pub id: &'a str,
+    /// Its own certificate, or several, as PEM.
+    pub certificate: &'a str,
+    /// Whether all that agents read names it by now.
+    pub is_told: bool,
+}
+
 /// What is to be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trust {
@@ -29,32 +40,39 @@ pub struct Trust {
     pub next: Option<Timestamp>,
 }
 
-/// Decides. `known`: whom agents were told to trust. `serving`: whose certificate masters use, if any. `candidate`: whose certificate
-/// they are to use, with that authority's own as PEM.
+/// Decides. `known`: whom agents were told to trust. `serving`: whose certificate masters use, if any.
+///
+/// Times count from what is so, not from what was meant: one who could not write for a while has told nobody anything, and masters
+/// use what they were given last.
 pub fn trust(
     known: &[Authority],
     serving: Option<&str>,
-    (candidate, certificate): (&str, &str),
+    candidate: Candidate<'_>,
     overlap: SignedDuration,
     now: Timestamp,
 ) -> Trust {
+    let Candidate { id, certificate, is_told } = candidate;
     let later = |time: Timestamp| time.saturating_add(overlap).unwrap_or(time);
     let mut bundle = known.to_vec();
-    if !bundle.iter().any(|authority| authority.id == candidate) {
-        let (id, certificate) = (candidate.to_owned(), certificate.to_owned());
-        bundle.push(Authority { id, certificate, since: now, replaced: None });
+    match bundle.iter_mut().find(|authority| authority.id == id) {
+        Some(authority) if !is_told => authority.since = now,
+        Some(_) => {}
+        None => {
+            let (id, certificate) = (id.to_owned(), certificate.to_owned());
+            bundle.push(Authority { id, certificate, since: now, replaced: None });
+        }
     }
-    let since = bundle.iter().find(|authority| authority.id == candidate).map_or(now, |authority| authority.since);
+    let since = bundle.iter().find(|authority| authority.id == id).map_or(now, |authority| authority.since);
     // Where nobody knows the present one, there is nothing to be careful about.
     let is_known = |id: &str| known.iter().any(|authority| authority.id == id);
-    let may_serve = serving.is_none_or(|serving| serving == candidate || !is_known(serving)) || later(since) <= now;
-    let used = if may_serve { Some(candidate) } else { serving };
+    let may_serve = serving.is_none_or(|serving| serving == id || !is_known(serving)) || later(since) <= now;
     for authority in &mut bundle {
-        let is_wanted = Some(authority.id.as_str()) == used || authority.id == candidate;
+        let is_wanted = Some(authority.id.as_str()) == serving || authority.id == id;
         authority.replaced = if is_wanted { None } else { authority.replaced.or(Some(now)) };
     }
     bundle.retain(|authority| authority.replaced.is_none_or(|replaced| later(replaced) > now));
-    let switch = (!may_serve).then(|| later(since));
+    // The time of the present one runs from when the candidate is seen to be used.
+    let switch = serving.is_some_and(|serving| serving != id).then(|| if may_serve { now } else { later(since) });
     let next = bundle.iter().filter_map(|authority| authority.replaced.map(later)).chain(switch).min();
     Trust { bundle, may_serve, next }
 }
@@ -74,7 +92,7 @@ mod tests {
     }
 
     fn step(known: &[Authority], serving: Option<&str>, candidate: &str, now: i64) -> Trust {
-        trust(known, serving, (candidate, "pem"), OVERLAP, at(now))
+        trust(known, serving, Candidate { id: candidate, certificate: "pem", is_told: true }, OVERLAP, at(now))
     }
 
     #[test]
@@ -90,13 +108,15 @@ mod tests {
         assert_eq!(waiting, told);
 
         let used = step(&waiting.bundle, Some("a"), "b", 120);
-        assert_eq!((ids(&used.bundle), used.may_serve, used.next), (vec!["a", "b"], true, Some(at(220))));
-        // The certificate could not be written then.
-        let again = step(&used.bundle, Some("a"), "b", 150);
-        assert!(again.may_serve);
-        let after = step(&used.bundle, Some("b"), "b", 219);
-        assert_eq!(ids(&after.bundle), ["a", "b"]);
-        let over = step(&after.bundle, Some("b"), "b", 220);
+        assert_eq!((ids(&used.bundle), used.may_serve, used.next), (vec!["a", "b"], true, Some(at(120))));
+        // The certificate could not be written for a long time: what masters use is known all along.
+        let again = step(&used.bundle, Some("a"), "b", 1000);
+        assert_eq!((ids(&again.bundle), again.may_serve, again.next), (vec!["a", "b"], true, Some(at(1000))));
+        let after = step(&again.bundle, Some("b"), "b", 1001);
+        assert_eq!((ids(&after.bundle), after.next), (vec!["a", "b"], Some(at(1101))));
+        let still = step(&after.bundle, Some("b"), "b", 1100);
+        assert_eq!(still, after);
+        let over = step(&still.bundle, Some("b"), "b", 1101);
         assert_eq!((ids(&over.bundle), over.next), (vec!["b"], None));
     }
 
@@ -110,6 +130,18 @@ mod tests {
         assert!(!later.may_serve && ids(&later.bundle).contains(&"a"));
         let used = step(&later.bundle, Some("a"), "c", 120);
         assert_eq!((ids(&used.bundle), used.may_serve), (vec!["a", "c"], true));
+    }
+
+    #[test]
+    fn the_time_of_a_new_authority_runs_from_when_agents_can_read_of_it() {
+        let first = step(&[], None, "a", 0);
+        let told = step(&first.bundle, Some("a"), "b", 10);
+        // What agents read could not be written for a long time.
+        let candidate = Candidate { id: "b", certificate: "pem", is_told: false };
+        let late = trust(&told.bundle, Some("a"), candidate, OVERLAP, at(1000));
+        assert_eq!((late.may_serve, late.next), (false, Some(at(1100))));
+        assert!(!step(&late.bundle, Some("a"), "b", 1099).may_serve);
+        assert!(step(&late.bundle, Some("a"), "b", 1100).may_serve);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use drover_catalog::Digest;
-use drover_crds::{IssuerRef, MasterPool, PoolCertificates, PoolZone, keys};
+use drover_crds::{IssuerRef, MasterPool, PoolCertificates, PoolZone, condition, keys};
 use k8s_openapi::{
     ByteString,
     api::core::v1::{ConfigMap, Secret, Service},
@@ -126,6 +126,12 @@ impl<'a> Pool<'a> {
     /// The name of the MasterPool.
     pub(super) fn object_name(&self) -> String {
         self.object.name_any()
+    }
+
+    /// Whether the status says this of a condition.
+    pub(super) fn was(&self, kind: &str, status: condition::Status) -> bool {
+        let conditions = self.object.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+        condition::find(conditions, kind).is_some_and(|condition| condition.status == status.as_str())
     }
 
     /// What is asked of its certificates.
@@ -256,6 +262,8 @@ impl<'a> Pool<'a> {
             "apiVersion": "cert-manager.io/v1", "kind": "Certificate", "metadata": self.metadata(&name),
             "spec": {
                 "secretName": name,
+                // The label lets the operator see at once what is issued.
+                "secretTemplate": {"labels": self.labels()},
                 "dnsNames": self.server_names(),
                 "usages": ["digital signature", "server auth"],
                 "privateKey": {"algorithm": "ECDSA", "size": 256, "rotationPolicy": "Always"},

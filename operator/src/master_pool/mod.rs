@@ -18,7 +18,7 @@ use futures::FutureExt as _;
 use k8s_openapi::{
     api::{
         apps::v1::{Deployment, DeploymentStatus},
-        core::v1::{ConfigMap, Service},
+        core::v1::{ConfigMap, Secret, Service},
         policy::v1::PodDisruptionBudget,
     },
     apimachinery::pkg::apis::meta::v1::Condition,
@@ -38,6 +38,7 @@ use self::{
     desired::{Pool, Tier},
     plan::Planning,
     scale::Scales,
+    trust::Told,
 };
 use crate::{
     context::{Context, now},
@@ -52,8 +53,6 @@ const MANAGER: &str = "drover-master-pool";
 pub(crate) enum Error {
     #[error("cannot read Secret {0}")]
     ReadSecret(String, #[source] kube::Error),
-    #[error("cannot read ConfigMap {0}")]
-    ReadConfigMap(String, #[source] kube::Error),
     #[error("cannot list {0}")]
     List(&'static str, #[source] kube::Error),
     #[error("cannot remove {0} {1}")]
@@ -84,13 +83,14 @@ pub(crate) async fn control(context: Context, stop: CancellationToken) {
     let (client, namespace) = (context.client.clone(), context.namespace.clone());
     let controller = Controller::new(Api::<MasterPool>::namespaced(client.clone(), &namespace), objects::watching());
     // Agents are told of all pools: where one pool's masters are is for all of them to know.
-    let (by_service, by_map) = (controller.store(), controller.store());
+    let (by_service, by_map, by_secret) = (controller.store(), controller.store(), controller.store());
     let ours = objects::watching().labels(keys::MASTER_POOL_LABEL);
     let stream = controller
         .with_config(controller::Config::default().debounce(std::time::Duration::from_millis(200)).concurrency(2))
         .owns(Api::<Deployment>::namespaced(client.clone(), &namespace), objects::watching())
         .watches(Api::<Service>::namespaced(client.clone(), &namespace), ours.clone(), move |_| all(&by_service))
-        .watches(Api::<ConfigMap>::namespaced(client, &namespace), ours, move |_| all(&by_map))
+        .watches(Api::<ConfigMap>::namespaced(client.clone(), &namespace), ours.clone(), move |_| all(&by_map))
+        .watches(Api::<Secret>::namespaced(client, &namespace), ours, move |_| all(&by_secret))
         .graceful_shutdown_on(stop.cancelled_owned())
         .run(
             |pool, shared| reconcile(pool, shared).boxed(),
@@ -114,8 +114,8 @@ struct Applied {
     /// How many masters serve that are no longer wanted.
     before: i32,
     service: Service,
-    /// What masters wait for, if they have no certificate.
-    waiting: Option<String>,
+    /// How the certificates are.
+    certificates: Told,
 }
 
 fn all(pools: &Store<MasterPool>) -> Vec<ObjectRef<MasterPool>> {
@@ -157,7 +157,7 @@ async fn reconcile(pool: Arc<MasterPool>, shared: Arc<Shared>) -> Result<Action,
 
     let measures = PoolMeasures { ready: ready(&deployments), ..many.measures.clone() };
     context.metrics.pool(&pool.name_any(), &measures);
-    let status = status(&pool, &many, &Applied { deployments, before, service, waiting: trusted.waiting });
+    let status = status(&pool, &many, &Applied { deployments, before, service, certificates: trusted.told });
     if pool.status.as_ref() != Some(&status) {
         let name = pool.name_any();
         let api: Api<MasterPool> = Api::namespaced(client.clone(), namespace);
@@ -255,7 +255,7 @@ where
 {
     match api.delete(name, &DeleteParams::background()).await {
         Ok(_) => Ok(()),
-        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+        Err(kube::Error::Api(status)) if objects::is_absent(&status) => Ok(()),
         Err(error) => Err(Error::Remove(kind, name.to_owned(), error)),
     }
 }
@@ -303,7 +303,7 @@ async fn how_many(shared: &Shared, pool: &MasterPool) -> Result<Wanted, Error> {
 }
 
 fn status(pool: &MasterPool, many: &Wanted, applied: &Applied) -> MasterPoolStatus {
-    let Applied { deployments, before, service, waiting } = applied;
+    let Applied { deployments, before, service, certificates } = applied;
     let wanted = many.replicas;
     let ready = ready(deployments);
     let updated = number(deployments, |status| status.updated_replicas);
@@ -312,14 +312,19 @@ fn status(pool: &MasterPool, many: &Wanted, applied: &Applied) -> MasterPoolStat
         ("Ready", Summary::Ready, format!("{ready} of {wanted} masters serve"))
     } else if ready > 0 || *before > 0 {
         ("Degraded", Summary::Working, format!("{ready} of {wanted} masters serve{}", rest(&zones, *before)))
-    } else if let Some(waiting) = waiting {
-        ("Starting", Summary::Working, waiting.clone())
+    } else if let Some(waiting) = certificates.is_waiting() {
+        ("Starting", Summary::Working, waiting.to_owned())
     } else {
         ("Starting", Summary::Working, "no master serves yet; agents keep their last good catalog meanwhile".to_owned())
+    };
+    let message = match certificates.is_waiting() {
+        Some(waiting) if ready > 0 => format!("{message}, with the certificate of before: {waiting}"),
+        _ => message,
     };
     let generation = pool.metadata.generation;
     let mut conditions = pool.status.clone().unwrap_or_default().conditions;
     condition::summarise(&mut conditions, summary, phase, &message, generation, now());
+    certificates.set(&mut conditions, generation, now());
     overcommitted(&mut conditions, many, generation);
     limited(&mut conditions, pool, many);
     MasterPoolStatus {

@@ -3,22 +3,24 @@
 use std::collections::BTreeMap;
 
 use drover_catalog::Digest;
-use drover_core::trust::{Authority, trust};
-use drover_crds::PoolCertificates;
+use drover_core::trust::{self, Authority};
+use drover_crds::{IssuerRef, PoolCertificates, condition, condition::Status, keys};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::{
     ByteString,
     api::core::v1::{ConfigMap, Secret},
+    apimachinery::pkg::apis::meta::v1::Condition,
 };
 use kube::{
     Api, ResourceExt as _,
-    api::DynamicObject,
+    api::{DynamicObject, ListParams},
     core::{ApiResource, GroupVersionKind},
 };
 
 use super::{
     Error, MANAGER,
     desired::{Pool, authorities_name},
+    remove,
 };
 use crate::{
     certificates::{self, Pair},
@@ -36,12 +38,41 @@ const GENERATION_ANNOTATION: &str = "drover.dev/authority-generation";
 /// An authority that ends sooner is replaced.
 const AUTHORITY_LEFT: SignedDuration = SignedDuration::from_hours(365 * 24);
 
+/// How often an issuer is looked after that has not answered. What it issues is seen at once; that cert-manager is installed is not.
+const LOOK_AFTER: SignedDuration = SignedDuration::from_secs(10);
+
+/// The condition that says how the certificates are.
+const CERTIFICATE_READY: &str = "CertificateReady";
+
 /// What is to be known of a pool's certificates.
 pub(super) struct Trusted {
-    /// What masters wait for, if they have no certificate yet.
-    pub(super) waiting: Option<String>,
+    /// How they are.
+    pub(super) told: Told,
     /// How long until there is something to be done.
     pub(super) next: Option<SignedDuration>,
+}
+
+/// How the certificates are, for the condition of the pool.
+pub(super) struct Told {
+    status: Status,
+    reason: &'static str,
+    message: String,
+}
+
+impl Told {
+    fn waiting(reason: &'static str, message: String) -> Self {
+        Self { status: Status::False, reason, message }
+    }
+
+    /// What is waited for.
+    pub(super) fn is_waiting(&self) -> Option<&str> {
+        (self.status == Status::False).then_some(self.message.as_str())
+    }
+
+    /// Writes the condition.
+    pub(super) fn set(&self, conditions: &mut Vec<Condition>, generation: Option<i64>, now: Timestamp) {
+        condition::set(conditions, CERTIFICATE_READY, self.status, self.reason, self.message.as_str(), generation, now);
+    }
 }
 
 /// Who is to sign the masters' certificate.
@@ -53,6 +84,16 @@ struct Candidate {
     issued: Option<BTreeMap<String, ByteString>>,
     /// The authority's key, where it is our own.
     key: Option<String>,
+    /// Who it is, in words.
+    who: String,
+}
+
+/// What cert-manager has done.
+struct Issued {
+    /// A certificate of the issuer that is asked for.
+    candidate: Option<Candidate>,
+    /// Why there is none, or none that is new enough.
+    waiting: Option<Told>,
 }
 
 /// Makes what is missing or ends soon, tells whom to trust, and gives masters the newest certificate that agents can know.
@@ -60,13 +101,20 @@ pub(super) async fn certificates(context: &Context, pool: &Pool<'_>, now: Timest
     let secrets = Secrets { api: Api::namespaced(context.client.clone(), &context.namespace), pool };
     let wanted = pool.certificates();
     let serving = secrets.read(&pool.server_secret()).await?;
-    let candidate = match &wanted.issuer_ref {
-        None => own(&secrets, &wanted, now).await?,
-        Some(_) => match issued(context, &secrets, &wanted).await? {
-            Ok(candidate) => candidate,
-            // What is served goes on being served; its renewal is late.
-            Err(waiting) => return Ok(Trusted { waiting: Some(waiting), next: None }),
-        },
+    let (candidate, waiting) = match &wanted.issuer_ref {
+        None => {
+            withdraw(context, &secrets).await?;
+            (Some(own(&secrets, &wanted, now).await?), None)
+        }
+        Some(issuer) => {
+            let Issued { candidate, waiting } = issued(context, &secrets, issuer).await?;
+            (candidate, waiting)
+        }
+    };
+    // What is served goes on being served; its renewal is late.
+    let Some(candidate) = candidate else {
+        let told = waiting.unwrap_or_else(|| Told::waiting("NotIssued", "there is no certificate yet".to_owned()));
+        return Ok(Trusted { told, next: Some(LOOK_AFTER) });
     };
     let serving_id = serving.as_ref().map(|secret| {
         // Before this annotation there was one authority: ours.
@@ -75,11 +123,15 @@ pub(super) async fn certificates(context: &Context, pool: &Pool<'_>, now: Timest
 
     let maps: Api<ConfigMap> = Api::namespaced(context.client.clone(), &context.namespace);
     let map_name = authorities_name(&pool.object_name());
-    let found = maps.get_opt(&map_name).await.map_err(|error| Error::ReadConfigMap(map_name.clone(), error))?;
-    let known = found.as_ref().map(authorities).unwrap_or_default();
+    let of_pools = ListParams::default().labels(keys::MASTER_POOL_LABEL);
+    let found = maps.list(&of_pools).await.map_err(|error| Error::List("ConfigMaps", error))?.items;
+    let own_map = found.iter().find(|map| map.name_any() == map_name);
+    let known = own_map.map(authorities).unwrap_or_default();
     let overlap = SignedDuration::from_secs(i64::from(wanted.resolved_overlap_seconds()));
-    let decided = trust(&known, serving_id.as_deref(), (&candidate.id, &candidate.certificate), overlap, now);
-    if found.is_none() || decided.bundle != known {
+    let is_told = is_told(&found, &candidate.certificate);
+    let of_candidate = trust::Candidate { id: &candidate.id, certificate: &candidate.certificate, is_told };
+    let decided = trust::trust(&known, serving_id.as_deref(), of_candidate, overlap, now);
+    if own_map.is_none() || decided.bundle != known {
         let bundle: String = decided.bundle.iter().map(|authority| with_newline(&authority.certificate)).collect();
         let told = serde_json::to_string(&decided.bundle).map_err(Error::Authorities)?;
         let applied = objects::apply(&maps, &map_name, MANAGER, &pool.authorities(&bundle, &told)).await;
@@ -90,8 +142,37 @@ pub(super) async fn certificates(context: &Context, pool: &Pool<'_>, now: Timest
     if decided.may_serve {
         serve(&secrets, &candidate, serving.as_ref(), now).await?;
     }
+    let told = waiting.unwrap_or_else(|| handing_over(&candidate.who, &decided));
     let next = decided.next.map(|next| next.duration_since(now));
-    Ok(Trusted { waiting: None, next })
+    let next =
+        if told.is_waiting().is_some() { Some(next.map_or(LOOK_AFTER, |next| next.min(LOOK_AFTER))) } else { next };
+    Ok(Trusted { told, next })
+}
+
+/// How far the hand-over to this authority is.
+fn handing_over(who: &str, decided: &trust::Trust) -> Told {
+    let (reason, message) = if !decided.may_serve {
+        let message = format!(
+            "agents are told of {who}; masters use its certificate when they have known it for spec.certificates.overlapSeconds"
+        );
+        ("Announced", message)
+    } else if decided.bundle.len() > 1 {
+        let message = format!(
+            "masters use a certificate of {who}; agents know the authority before it for spec.certificates.overlapSeconds more"
+        );
+        ("Overlapping", message)
+    } else {
+        ("Current", format!("masters use a certificate of {who}"))
+    };
+    Told { status: Status::True, reason, message }
+}
+
+/// Whether all that agents read names an authority. A pool that is gone tells nobody anything.
+fn is_told(maps: &[ConfigMap], certificate: &str) -> bool {
+    let of_pool = |map: &&ConfigMap| map.metadata.owner_references.as_ref().is_some_and(|owners| !owners.is_empty());
+    let data = maps.iter().filter(of_pool).filter_map(|map| map.data.as_ref());
+    let mut bundles = data.filter(|data| !data.contains_key("authorities.json")).filter_map(|data| data.get("ca.crt"));
+    bundles.all(|bundle| bundle.contains(certificate.trim()))
 }
 
 /// The authorities that a ConfigMap tells of. One that was changed by hand is written anew.
@@ -125,46 +206,81 @@ async fn own(secrets: &Secrets<'_>, wanted: &PoolCertificates, now: Timestamp) -
         certificate: authority.certificate,
         issued: None,
         key: Some(authority.key),
+        who: "the operator's own authority".to_owned(),
     })
 }
 
-/// What cert-manager issued, or what it waits for.
-async fn issued(
-    context: &Context,
-    secrets: &Secrets<'_>,
-    wanted: &PoolCertificates,
-) -> Result<Result<Candidate, String>, Error> {
-    let Some(issuer) = &wanted.issuer_ref else { return Ok(Err(String::new())) };
+/// The Certificates of cert-manager.
+fn certificate_requests(context: &Context) -> Api<DynamicObject> {
     let kind = ApiResource::from_gvk(&GroupVersionKind::gvk("cert-manager.io", "v1", "Certificate"));
-    let api: Api<DynamicObject> = Api::namespaced_with(context.client.clone(), &context.namespace, &kind);
+    Api::namespaced_with(context.client.clone(), &context.namespace, &kind)
+}
+
+/// Asks cert-manager, and takes what it has issued.
+async fn issued(context: &Context, secrets: &Secrets<'_>, issuer: &IssuerRef) -> Result<Issued, Error> {
     let name = secrets.pool.issued_secret();
-    match objects::apply(&api, &name, MANAGER, &secrets.pool.certificate(issuer)).await {
-        Ok(_) => {}
-        Err(kube::Error::Api(status)) if status.is_not_found() => {
+    let not_yet = |reason, message| Issued { candidate: None, waiting: Some(Told::waiting(reason, message)) };
+    let asked = objects::apply(&certificate_requests(context), &name, MANAGER, &secrets.pool.certificate(issuer)).await;
+    let asked = match asked {
+        Ok(asked) => asked,
+        Err(kube::Error::Api(status)) if objects::is_absent(&status) => {
             let text = "there is no cert-manager in this cluster, which spec.certificates.issuerRef asks for: install it, or leave issuerRef out";
-            return Ok(Err(text.to_owned()));
+            return Ok(not_yet("NoCertManager", text.to_owned()));
+        }
+        // The pool is more than its certificates: the rest of it goes on.
+        Err(kube::Error::Api(status)) => {
+            let text = format!("the Certificate {name} of cert-manager can not be written: {}", status.message);
+            return Ok(not_yet("NotIssued", text));
         }
         Err(error) => return Err(Error::Apply("Certificate", name, error)),
-    }
-    let Some(secret) = secrets.read(&name).await? else {
-        let text = format!(
-            "{} {} has not issued the Certificate {name} yet: see kubectl describe certificate {name}",
-            issuer.resolved_kind(),
-            issuer.name
-        );
-        return Ok(Err(text));
     };
+    let who = format!("{} {}", issuer.resolved_kind(), issuer.name);
+    let late = || {
+        let why = complaint(&asked).map(|why| format!(" ({why})")).unwrap_or_default();
+        format!("{who} has not issued the Certificate {name} yet{why}: see kubectl describe certificate {name}")
+    };
+    // Of another issuer is the certificate of before.
+    let of_issuer = |secret: &Secret| {
+        let is = |key: &str, wanted: &str| secret.annotations().get(key).is_none_or(|found| found == wanted);
+        is("cert-manager.io/issuer-name", &issuer.name)
+            && is("cert-manager.io/issuer-kind", issuer.resolved_kind())
+            && is("cert-manager.io/issuer-group", issuer.resolved_group())
+    };
+    let Some(secret) = secrets.read(&name).await?.filter(of_issuer) else { return Ok(not_yet("NotIssued", late())) };
     let text = |key: &str| String::from_utf8(secret.data.as_ref()?.get(key)?.0.clone()).ok();
     let Some(certificate) = text("ca.crt").filter(|text| !text.trim().is_empty()) else {
         let text = format!(
-            "the issuer {} does not tell its own certificate (ca.crt of Secret {name}), which agents are to trust: take one that does, such as a CA issuer",
-            issuer.name
+            "{who} does not tell its own certificate (ca.crt of Secret {name}), which agents are to trust: take an issuer that does, such as one of kind CA"
         );
-        return Ok(Err(text));
+        return Ok(not_yet("NoAuthority", text));
     };
     let data = secret.data.clone().unwrap_or_default();
     let data = data.into_iter().filter(|(key, _)| key != "ca.crt").collect::<BTreeMap<_, _>>();
-    Ok(Ok(Candidate { id: id(&certificate), certificate, issued: Some(data), key: None }))
+    let waiting = complaint(&asked).map(|_| Told::waiting("NotIssued", late()));
+    let candidate = Candidate { id: id(&certificate), certificate, issued: Some(data), key: None, who };
+    Ok(Issued { candidate: Some(candidate), waiting })
+}
+
+/// What cert-manager says is wrong with a Certificate: it is not there yet, ends, or could not be renewed.
+fn complaint(certificate: &DynamicObject) -> Option<String> {
+    let conditions = certificate.data["status"]["conditions"].as_array()?;
+    let failed = |kind: &str| {
+        let condition = conditions.iter().find(|condition| condition["type"] == kind)?;
+        (condition["status"] == "False").then(|| condition["message"].as_str().unwrap_or_default().to_owned())
+    };
+    failed("Issuing").or_else(|| failed("Ready"))
+}
+
+/// Asks cert-manager for nothing any more: what it issued would be out of date when it is asked again.
+async fn withdraw(context: &Context, secrets: &Secrets<'_>) -> Result<(), Error> {
+    let name = secrets.pool.issued_secret();
+    let is_there = secrets.read(&name).await?.is_some();
+    if is_there || secrets.pool.was(CERTIFICATE_READY, Status::False) {
+        remove(&certificate_requests(context), "Certificate", &name).await?;
+        remove(&secrets.api, "Secret", &name).await?;
+        tracing::info!(certificate = name, "cert-manager is not asked for a certificate any more");
+    }
+    Ok(())
 }
 
 /// Gives masters a certificate of the candidate, unless they have it and it lasts.
