@@ -24,7 +24,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use crate::{fleet::HostView, metrics::Metrics};
+use crate::{fleet::HostView, metrics::Metrics, signing::Proof};
 
 /// How long a compilation waits for its turn.
 const TURN: Duration = Duration::from_secs(5);
@@ -41,6 +41,8 @@ pub(crate) struct Body {
     pub(crate) json: Bytes,
     /// The catalog's own.
     pub(crate) digest: Digest,
+    /// Of all answers with this catalog.
+    pub(crate) proof: Arc<Proof>,
 }
 
 /// What a host's inputs lead to.
@@ -153,7 +155,10 @@ fn render(subject: &Subject, contents: &[(RevisionRef, Arc<Content>)]) -> Compil
     match serde_json::to_vec(&catalog) {
         Ok(json) => {
             let etag = catalog.etag();
-            Compiled::Catalog { etag, body: Some(Body { json: json.into(), digest: catalog.digest }) }
+            Compiled::Catalog {
+                etag,
+                body: Some(Body { json: json.into(), digest: catalog.digest, proof: Arc::default() }),
+            }
         }
         Err(_) => Compiled::Failed(
             "the catalog could not be written as JSON; this is a defect of Drover, please report it".into(),
@@ -234,7 +239,8 @@ mod tests {
     use super::*;
 
     fn catalog(etag: &str, bytes: usize) -> Compiled {
-        let body = Body { json: vec![0; bytes].into(), digest: Digest::of(etag.as_bytes()) };
+        let digest = Digest::of(etag.as_bytes());
+        let body = Body { json: vec![0; bytes].into(), digest, proof: Arc::default() };
         Compiled::Catalog { etag: etag.into(), body: Some(body) }
     }
 
