@@ -15,10 +15,7 @@ use std::{
 
 use axum::body::Bytes;
 use drover_catalog::{Digest, Facts, RevisionRef};
-use drover_core::{
-    compile::{Subject, compile},
-    revision::Content,
-};
+use drover_core::compile::{Prepared, Subject, Written, write};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{Instant, timeout},
@@ -105,7 +102,7 @@ impl Catalogs {
         &self,
         host: &Arc<HostView>,
         facts: &Facts,
-        contents: Vec<(RevisionRef, Arc<Content>)>,
+        revisions: Vec<(RevisionRef, Arc<Prepared<'static>>)>,
     ) -> Result<Compiled, Busy> {
         let turn = self.turn().await?;
         // Another request of this host may have done it meanwhile.
@@ -127,7 +124,7 @@ impl Catalogs {
         let work = move || {
             let _turn = turn;
             let began = Instant::now();
-            let compiled = render(&subject, &contents);
+            let compiled = render(&subject, &revisions);
             metrics.compiled(began.elapsed());
             compiled
         };
@@ -146,23 +143,13 @@ impl Catalogs {
     }
 }
 
-fn render(subject: &Subject, contents: &[(RevisionRef, Arc<Content>)]) -> Compiled {
-    let revisions: Vec<_> = contents.iter().map(|(revision, content)| (revision.clone(), content.as_ref())).collect();
-    let catalog = match compile(subject, &revisions) {
-        Ok(catalog) => catalog,
-        Err(error) => return Compiled::Failed(error.to_string().into()),
-    };
-    match serde_json::to_vec(&catalog) {
-        Ok(json) => {
-            let etag = catalog.etag();
-            Compiled::Catalog {
-                etag,
-                body: Some(Body { json: json.into(), digest: catalog.digest, proof: Arc::default() }),
-            }
+fn render(subject: &Subject, revisions: &[(RevisionRef, Arc<Prepared<'static>>)]) -> Compiled {
+    let revisions: Vec<_> = revisions.iter().map(|(revision, prepared)| (revision.clone(), &**prepared)).collect();
+    match write(subject, &revisions) {
+        Ok(Written { json, etag, digest }) => {
+            Compiled::Catalog { etag, body: Some(Body { json: json.into(), digest, proof: Arc::default() }) }
         }
-        Err(_) => Compiled::Failed(
-            "the catalog could not be written as JSON; this is a defect of Drover, please report it".into(),
-        ),
+        Err(error) => Compiled::Failed(error.to_string().into()),
     }
 }
 
