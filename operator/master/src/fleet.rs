@@ -30,6 +30,8 @@ use k8s_openapi::{
 use kube::{ResourceExt, runtime::watcher::Event};
 use tokio::sync::watch;
 
+use crate::catalogs::Known;
+
 /// How many requests of one node may wait at once: one, and a few whose connection broke without a word.
 const MAX_POLLS_PER_NODE: usize = 4;
 
@@ -113,7 +115,7 @@ fn command(wish: ClaimCommand) -> HostCommand {
 enum Revision {
     /// Secret values are missing.
     Half(Stored),
-    Whole(Arc<Prepared<'static>>),
+    Whole(Arc<Known>),
 }
 
 #[derive(Default)]
@@ -154,15 +156,12 @@ impl Fleet {
     }
 
     /// The contents of the revisions that are assigned to a host, or the first that is not known yet.
-    pub(crate) fn contents(
-        &self,
-        assigned: &[Assignment],
-    ) -> Result<Vec<(RevisionRef, Arc<Prepared<'static>>)>, RevisionRef> {
+    pub(crate) fn contents(&self, assigned: &[Assignment]) -> Result<Vec<(RevisionRef, Arc<Known>)>, RevisionRef> {
         let state = self.lock();
         let content = |assignment: &Assignment| {
             let revision = reference(assignment);
             match state.revisions.get(&revision) {
-                Some(Revision::Whole(prepared)) => Ok((revision, Arc::clone(prepared))),
+                Some(Revision::Whole(known)) => Ok((revision, Arc::clone(known))),
                 Some(Revision::Half(_)) | None => Err(revision),
             }
         };
@@ -174,7 +173,7 @@ impl Fleet {
     pub(crate) fn intervals(&self) -> BTreeMap<Option<String>, BTreeMap<String, u32>> {
         let state = self.lock();
         let of = |assignment: &Assignment| match state.revisions.get(&reference(assignment)) {
-            Some(Revision::Whole(prepared)) => Some(prepared.content().interval_seconds),
+            Some(Revision::Whole(known)) => Some(known.prepared().content().interval_seconds),
             Some(Revision::Half(_)) | None => None,
         };
         let interval = |host: &Arc<HostView>| {
@@ -377,7 +376,7 @@ impl State {
             return;
         };
         let prepared = Prepared::new(&revision.node_config, Cow::Owned(content));
-        self.revisions.insert(revision.clone(), Revision::Whole(Arc::new(prepared)));
+        self.revisions.insert(revision.clone(), Revision::Whole(Arc::new(Known::new(prepared))));
         let waits = |node: &&NodeIdentity| {
             let names = self.by_node.get(*node).into_iter().flatten();
             let mut hosts = names.filter_map(|name| self.hosts.get(name));
@@ -493,12 +492,12 @@ mod tests {
                 assert!(fleet.contents(&wanted).is_err());
                 fleet.secrets(Event::Apply(secret.clone()));
             }
-            assert_eq!(*fleet.contents(&wanted).unwrap()[0].1.content(), content);
+            assert_eq!(*fleet.contents(&wanted).unwrap()[0].1.prepared().content(), content);
             // Nobody changes a revision under its name.
             let mut forged = secret;
             forged.data = None;
             fleet.secrets(Event::Apply(forged));
-            assert_eq!(*fleet.contents(&wanted).unwrap()[0].1.content(), content);
+            assert_eq!(*fleet.contents(&wanted).unwrap()[0].1.prepared().content(), content);
         }
     }
 
