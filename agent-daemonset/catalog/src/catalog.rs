@@ -6,8 +6,10 @@ use crate::{Digest, HostCommand, Resource};
 ///
 /// On its way to a machine it is proven by a [`Signature`](crate::Signature), which ends after a day. Once a machine has
 /// taken it, it holds until the next one comes.
+///
+/// `R` is the form of its resources: a list of them, or one of their JSON.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Catalog {
+pub struct Catalog<R = Vec<Resource>> {
     /// The host it is for. An agent refuses another host's.
     pub host: HostIdentity,
     /// The host's assignment generation. An agent refuses an older one than it has, and an equal one with another
@@ -18,7 +20,7 @@ pub struct Catalog {
     /// How long until the agent looks at the machine again when nothing new arrives, in seconds.
     pub interval_seconds: u32,
     /// What to do, in an order that already respects `require` and `notify`.
-    pub resources: Vec<Resource>,
+    pub resources: R,
     /// The boot during which the machine may reboot, by the kernel's boot id; absent: it must not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reboot: Option<String>,
@@ -29,7 +31,21 @@ pub struct Catalog {
     pub digest: Digest,
 }
 
-impl Catalog {
+impl<R> Catalog<R> {
+    /// The same catalog, with its resources in another form.
+    pub fn map<S, E>(self, form: impl FnOnce(R) -> Result<S, E>) -> Result<Catalog<S>, E> {
+        let Self { host, generation, revisions, interval_seconds, resources, reboot, commands, digest } = self;
+        let resources = form(resources)?;
+        Ok(Catalog { host, generation, revisions, interval_seconds, resources, reboot, commands, digest })
+    }
+
+    /// The HTTP entity tag, with its quotes: it changes with the assignment and with the content.
+    pub fn etag(&self) -> String {
+        format!("\"{}-{}\"", self.generation, self.digest.short(32))
+    }
+}
+
+impl<R: Serialize> Catalog<R> {
     /// Computes the digest over all other fields and puts it in place.
     pub fn seal(mut self) -> serde_json::Result<Self> {
         self.digest = self.compute_digest()?;
@@ -39,11 +55,6 @@ impl Catalog {
     /// Whether the digest fits the rest.
     pub fn is_intact(&self) -> bool {
         self.compute_digest().is_ok_and(|digest| digest == self.digest)
-    }
-
-    /// The HTTP entity tag, with its quotes: it changes with the assignment and with the content.
-    pub fn etag(&self) -> String {
-        format!("\"{}-{}\"", self.generation, self.digest.short(32))
     }
 
     fn compute_digest(&self) -> serde_json::Result<Digest> {

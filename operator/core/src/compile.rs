@@ -1,8 +1,10 @@
 //! Revisions, facts and labels to the catalog of one host: what a master serves and what the operator tries out before
 //! a Rollout moves anything.
 //!
+//! - `prepare`: what of a revision is the same on every machine
 //! - `lower`: one resource, with its defaults, as parts
 //! - `inputs`: what a resource reads for that
+//! - `claims`: what resources take for themselves
 //! - `purge`: what a purged directory keeps
 //! - `template`: files from Jinja templates, `watched`: what they read
 //! - `render`: resources that are templates themselves
@@ -13,40 +15,48 @@
 //! Equal inputs give equal catalogs, byte by byte, in whatever order the revisions are passed. No error shows a value of
 //! a template's data, so each may go to a status, an event or a log as it is.
 
+mod claims;
 mod facts;
 mod inputs;
 mod lower;
 mod names;
 mod order;
+mod prepare;
 mod purge;
 mod render;
 mod template;
 mod watched;
 
 use std::{
+    borrow::Cow,
+    cell::OnceCell,
     cmp::Reverse,
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
 };
 
 use drover_catalog::{
-    Catalog, Claim, Digest, Disruption, DriftMode, Edit, Facts, HostCommand, HostIdentity, Part, Resource, ResourceId,
+    Catalog, Digest, Disruption, DriftMode, Edit, Facts, HostCommand, HostIdentity, Part, Resource, ResourceId,
     RevisionRef,
 };
 use drover_crds::{DisruptionLevel, NodeConfigResource};
+use serde_json::value::{RawValue, to_raw_value};
 
 pub(crate) use self::inputs::referred;
+use self::{
+    claims::Claiming,
+    inputs::{Inputs, OfHost, OfRevision, WithoutHost},
+    prepare::{Fixed, Links, Step, Varying},
+    template::{Machine, Templates},
+};
 pub use self::{
     facts::{facts_for_status, facts_from_status},
     names::Hint,
+    prepare::Prepared,
     template::TemplateError,
-};
-use self::{
-    inputs::{Inputs, OfHost, WithoutHost},
-    template::Templates,
 };
 use crate::{
     data::{self, DataError},
-    disruption,
+    disruption::{self, Costs},
     revision::Content,
 };
 
@@ -228,6 +238,50 @@ impl CompileError {
 /// NodeConfigs of a higher priority come first, equal ones by name; resources within one by what they require and notify,
 /// else as written.
 pub fn compile(subject: &Subject, revisions: &[(RevisionRef, &Content)]) -> Result<Catalog, CompileError> {
+    let prepared: Vec<Prepared<'_>> = revisions
+        .iter()
+        .map(|(revision, content)| Prepared::new(&revision.node_config, Cow::Borrowed(*content)))
+        .collect();
+    let revisions: Vec<_> =
+        revisions.iter().zip(&prepared).map(|((revision, _), prepared)| (revision.clone(), prepared)).collect();
+    assemble(subject, &revisions)?
+        .map(|resources| Ok(resources.into_iter().map(Compiled::into_resource).collect()))
+        .and_then(Catalog::seal)
+        .map_err(CompileError::Write)
+}
+
+/// Makes the same catalog as [`compile`], as it is sent: what is the same on every machine is put together as the JSON that
+/// it was for the machine before.
+pub fn write(subject: &Subject, revisions: &[(RevisionRef, &Prepared<'_>)]) -> Result<Written, CompileError> {
+    assemble(subject, revisions)?
+        .map(|resources| resources.into_iter().map(Compiled::into_json).collect::<serde_json::Result<Vec<_>>>())
+        .and_then(Catalog::seal)
+        .and_then(|catalog| {
+            // All the rest of a catalog is small; a buffer that grows is copied each time.
+            let resources: usize = catalog.resources.iter().map(|json| json.get().len() + 1).sum();
+            let mut json = Vec::with_capacity(resources + 1024);
+            serde_json::to_writer(&mut json, &catalog)?;
+            Ok(Written { json, etag: catalog.etag(), digest: catalog.digest })
+        })
+        .map_err(CompileError::Write)
+}
+
+/// A catalog as it is sent.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Written {
+    /// The JSON form of a [`Catalog`]. It may hold secrets.
+    pub json: Vec<u8>,
+    /// See [`Catalog::etag`].
+    pub etag: String,
+    /// The catalog's own.
+    pub digest: Digest,
+}
+
+/// The catalog, without its digest.
+fn assemble<'a>(
+    subject: &Subject,
+    revisions: &[(RevisionRef, &'a Prepared<'_>)],
+) -> Result<Catalog<Vec<Compiled<'a>>>, CompileError> {
     let mut revisions: Vec<_> = revisions.iter().collect();
     revisions.sort_by(|(a, _), (b, _)| a.cmp(b));
     for pair in revisions.windows(2) {
@@ -242,29 +296,25 @@ pub fn compile(subject: &Subject, revisions: &[(RevisionRef, &Content)]) -> Resu
     }
     let names = revisions.iter().map(|(revision, _)| revision.clone()).collect();
     // The sort is stable: equals stay in the order of their names.
-    revisions.sort_by_key(|(_, content)| Reverse(content.priority));
+    revisions.sort_by_key(|(_, prepared)| Reverse(prepared.content().priority));
 
-    let mut compiled = Vec::new();
+    let mut resources = Vec::new();
     let mut room = MAX_CONTENT;
-    for (revision, content) in &revisions {
-        compiled.extend(node_config(subject, &revision.node_config, content, &mut room)?);
+    let machine = OnceCell::new();
+    for (_, prepared) in &revisions {
+        resources.extend(node_config(subject, &machine, prepared, &mut room)?);
     }
-    let claiming = compiled.iter().map(|Compiled { resource, hides_names }| Claiming {
-        name: &resource.id,
-        parts: &resource.parts,
-        hides_names: *hides_names,
-    });
-    claims(claiming).map_err(|(claim, first, second)| CompileError::Claimed {
+    let claiming: Vec<_> = resources.iter().map(Compiled::claiming).collect();
+    claims::check(&claiming).map_err(|(claim, first, second)| CompileError::Claimed {
         claim,
         first: first.clone(),
         second: second.clone(),
     })?;
-
-    let mut resources: Vec<Resource> = compiled.into_iter().map(|compiled| compiled.resource).collect();
+    drop(claiming);
     purge::keep_what_others_put(&mut resources)?;
 
-    let interval = revisions.iter().map(|(_, content)| content.interval_seconds).min();
-    Catalog {
+    let interval = revisions.iter().map(|(_, prepared)| prepared.content().interval_seconds).min();
+    Ok(Catalog {
         host: subject.host.clone(),
         generation: subject.generation,
         revisions: names,
@@ -273,9 +323,7 @@ pub fn compile(subject: &Subject, revisions: &[(RevisionRef, &Content)]) -> Resu
         reboot: subject.reboot.clone(),
         commands: subject.commands.clone(),
         digest: Digest::of(b""),
-    }
-    .seal()
-    .map_err(CompileError::Write)
+    })
 }
 
 /// Finds what is wrong with a NodeConfig on any host: names, references, cycles, claims, data that can not be read, the
@@ -286,6 +334,7 @@ pub fn compile(subject: &Subject, revisions: &[(RevisionRef, &Content)]) -> Resu
 pub fn check(content: &Content) -> Result<BTreeMap<String, Disruption>, CompileError> {
     data::check(&content.layers).map_err(CompileError::Layer)?;
     let resources = &content.resources;
+    let requirements = order::Requirements::new(resources);
     let mut lowered = Vec::with_capacity(resources.len());
     for resource in order::order(resources, str::to_owned)?.into_iter().map(|i| &resources[i]) {
         let label = &resource.name;
@@ -303,20 +352,23 @@ pub fn check(content: &Content) -> Result<BTreeMap<String, Disruption>, CompileE
         } else {
             lower::lower(resource, label, &mut WithoutHost)?
         };
-        lowered.push(links(
-            Resource::new(ResourceId::new("", label), parts.type_name, parts.parts),
-            resource,
-            resources,
-            |_| true,
-        ));
+        let made = Resource::new(ResourceId::new("", label), parts.type_name, parts.parts);
+        lowered.push(Links::of("", resource, &requirements).on(made, |_| true));
     }
     let names: Vec<&str> = lowered.iter().map(|resource| name_of(&resource.id)).collect();
     // Conditions may take turns: on each machine one of the two is there.
     let conditional: BTreeSet<&str> =
         resources.iter().filter(|resource| resource.when.is_some()).map(|resource| resource.name.as_str()).collect();
     let always = lowered.iter().zip(&names).filter(|(_, name)| !conditional.contains(**name));
-    let claiming = always.map(|(resource, name)| Claiming { name, parts: &resource.parts, hides_names: false });
-    claims(claiming).map_err(|(claim, first, second)| CompileError::ClaimedTwice {
+    let claiming: Vec<_> = always
+        .map(|(Resource { parts, .. }, name)| Claiming {
+            name,
+            parts,
+            claims: claims::of(parts).into(),
+            hides_names: false,
+        })
+        .collect();
+    claims::check(&claiming).map_err(|(claim, first, second)| CompileError::ClaimedTwice {
         claim,
         first: (*first).to_owned(),
         second: (*second).to_owned(),
@@ -326,96 +378,125 @@ pub fn check(content: &Content) -> Result<BTreeMap<String, Disruption>, CompileE
 }
 
 /// A resource of a catalog that is being made.
-struct Compiled {
-    resource: Resource,
-    /// Whether the thing that it is about may be named by a secret.
-    hides_names: bool,
+enum Compiled<'a> {
+    /// It is as on every machine.
+    Fixed(&'a Fixed),
+    /// It was made for this machine.
+    Made {
+        resource: Resource,
+        /// Whether the thing that it is about may be named by a secret.
+        hides_names: bool,
+    },
 }
 
-fn node_config(
-    subject: &Subject,
-    name: &str,
-    content: &Content,
-    room: &mut usize,
-) -> Result<Vec<Compiled>, CompileError> {
-    let Subject { host: _, node_name, labels, facts, generation: _, reboot: _, commands: _ } = subject;
-    let data = data::merge(&content.layers, labels)
-        .map_err(|problem| CompileError::Data { node_config: name.to_owned(), problem })?;
-    let templates = Templates::new(facts, &data, node_name, labels);
-
-    let resources = &content.resources;
-    // Names and cycles are looked at before conditions: what is wrong is wrong on every machine.
-    let ordered = order::order(resources, |resource| ResourceId::new(name, resource).to_string())?;
-    let mut chosen = Vec::with_capacity(ordered.len());
-    for resource in ordered.into_iter().map(|i| &resources[i]) {
-        let label = ResourceId::new(name, &resource.name);
-        let (holds, read) = match &resource.when {
-            None => (true, inputs::Read::default()),
-            Some(condition) => templates
-                .holds(condition)
-                .map_err(|problem| CompileError::Template { resource: label.to_string(), problem })?,
-        };
-        if holds {
-            chosen.push((resource, label, read));
+impl<'a> Compiled<'a> {
+    fn resource(&self) -> &Resource {
+        match self {
+            Self::Fixed(fixed) => &fixed.resource,
+            Self::Made { resource, .. } => resource,
         }
     }
-    let there: BTreeSet<&str> = chosen.iter().map(|(resource, ..)| resource.name.as_str()).collect();
 
-    let mut compiled = Vec::with_capacity(chosen.len());
-    for (resource, id, mut read) in chosen {
-        let mut inputs = OfHost::new(id.as_str(), &templates, &content.references, facts);
+    fn into_resource(self) -> Resource {
+        match self {
+            Self::Fixed(fixed) => fixed.resource.clone(),
+            Self::Made { resource, .. } => resource,
+        }
+    }
+
+    fn into_json(self) -> serde_json::Result<Cow<'a, RawValue>> {
+        match self {
+            Self::Fixed(fixed) => fixed.json().map(Cow::Borrowed),
+            Self::Made { resource, .. } => to_raw_value(&resource).map(Cow::Owned),
+        }
+    }
+
+    fn claiming(&self) -> Claiming<'_, ResourceId> {
+        let Resource { id: name, parts, .. } = self.resource();
+        match self {
+            Self::Fixed(fixed) => Claiming { name, parts, claims: Cow::Borrowed(&fixed.claims), hides_names: false },
+            Self::Made { hides_names, .. } => {
+                Claiming { name, parts, claims: claims::of(parts).into(), hides_names: *hides_names }
+            }
+        }
+    }
+}
+
+/// The resources of one NodeConfig. `machine` is filled in when a template is the first to read it.
+fn node_config<'a>(
+    subject: &Subject,
+    machine: &OnceCell<Machine>,
+    prepared: &'a Prepared<'_>,
+    room: &mut usize,
+) -> Result<Vec<Compiled<'a>>, CompileError> {
+    let Subject { host: _, node_name, labels, facts, generation: _, reboot: _, commands: _ } = subject;
+    let content = prepared.content();
+    let data = data::merge(&content.layers, labels)
+        .map_err(|problem| CompileError::Data { node_config: prepared.node_config().to_owned(), problem })?;
+    // Names and cycles are looked at before conditions: what is wrong is wrong on every machine.
+    let program = prepared.program()?;
+    let templates = OnceCell::new();
+    let templates = || {
+        let machine = || machine.get_or_init(|| Machine::new(facts, node_name, labels));
+        templates.get_or_init(|| Templates::new(&program.templates, machine(), &data))
+    };
+
+    let mut read_by_conditions = HashMap::new();
+    let mut absent = HashSet::new();
+    for step in &program.steps {
+        let Step::Varying(Varying { at, id, .. }) = step else { continue };
+        let Some(condition) = &content.resources[*at].when else { continue };
+        let (holds, read) = templates()
+            .holds(condition)
+            .map_err(|problem| CompileError::Template { resource: id.to_string(), problem })?;
+        if holds {
+            read_by_conditions.insert(id, read);
+        } else {
+            absent.insert(id);
+        }
+    }
+
+    let mut compiled = Vec::with_capacity(program.steps.len());
+    for step in &program.steps {
+        let Varying { at, id, links } = match step {
+            Step::Fixed(fixed) => {
+                take_room(fixed.bytes, &fixed.resource.id, room)?;
+                compiled.push(Compiled::Fixed(fixed));
+                continue;
+            }
+            Step::Varying(varying) if absent.contains(&varying.id) => continue,
+            Step::Varying(varying) => varying,
+        };
+        let resource = &content.resources[*at];
+        let mut inputs = OfHost::new(OfRevision::new(id.as_str(), &content.references), templates(), facts);
         let rendered = match resource.render {
             Some(true) => Some(render::rendered(resource, id.as_str(), &mut inputs)?),
             _ => None,
         };
         let hides_names = inputs.has_read_a_secret();
         let lowered = lower::lower(rendered.as_ref().unwrap_or(resource), id.as_str(), &mut inputs)?;
+        let mut read = read_by_conditions.remove(id).unwrap_or_default();
         read.add(inputs.into_read());
-        take_room(&lowered.parts, id.as_str(), room)?;
-        let lower::Lowered { type_name, parts, finish } = lowered;
-        let made = Resource {
-            finish,
-            drift: drift(resource.drift.unwrap_or(content.drift)),
-            sensitive: read.secret || resource.sensitive == Some(true),
-            secret_names: hides_names,
-            origins: read.origins.into_iter().collect(),
-            ..Resource::new(id, type_name, parts)
-        };
-        compiled
-            .push(Compiled { resource: links(made, resource, resources, |other| there.contains(other)), hides_names });
+        take_room(bytes(&lowered.parts), id, room)?;
+        let made = prepare::made(resource, id.clone(), lowered, read, hides_names, content);
+        compiled.push(Compiled::Made { resource: links.on(made, |other| !absent.contains(other)), hides_names });
     }
 
-    let resources: Vec<Resource> = compiled.iter().map(|compiled| compiled.resource.clone()).collect();
-    let costs = disruption::effective(&resources, &said(name, &content.resources), &content.disruption);
-    for (compiled, cost) in compiled.iter_mut().zip(costs) {
-        compiled.resource.disruption = cost;
+    // What all machines have costs the same on all.
+    let made = |compiled: &Compiled<'_>| matches!(compiled, Compiled::Made { .. });
+    if compiled.iter().any(made) {
+        let costs = Costs::new(compiled.iter().map(Compiled::resource), &program.said, &content.disruption);
+        let made = compiled.iter().filter(|compiled| made(compiled));
+        let costs: Vec<Disruption> = made.map(|compiled| costs.of(compiled.resource())).collect();
+        let made = compiled.iter_mut().filter_map(|compiled| match compiled {
+            Compiled::Made { resource, .. } => Some(resource),
+            Compiled::Fixed(_) => None,
+        });
+        for (resource, cost) in made.zip(costs) {
+            resource.disruption = cost;
+        }
     }
     Ok(compiled)
-}
-
-/// The resource with what it requires and notifies, each once, as far as that is there.
-fn links(
-    made: Resource,
-    written: &NodeConfigResource,
-    all: &[NodeConfigResource],
-    there: impl Fn(&str) -> bool,
-) -> Resource {
-    let node_config = made.id.node_config().to_owned();
-    let ids = |names: &[String]| {
-        let mut ids: Vec<ResourceId> = Vec::with_capacity(names.len());
-        for other in names.iter().filter(|other| there(other)).map(|other| ResourceId::new(&node_config, other)) {
-            if !ids.contains(&other) {
-                ids.push(other);
-            }
-        }
-        ids
-    };
-    Resource {
-        require: ids(&order::requirements(written, all)),
-        notify: ids(&written.notify),
-        notify_at_end: ids(&written.notify_at_end),
-        ..made
-    }
 }
 
 /// What resources say of what they cost.
@@ -433,54 +514,28 @@ fn drift(mode: drover_crds::DriftMode) -> DriftMode {
     }
 }
 
-fn take_room(parts: &[Part], label: &str, room: &mut usize) -> Result<(), CompileError> {
-    for part in parts {
-        let bytes = match part {
-            Part::File(file) => file.content.as_ref().map_or(0, |content| content.expose().len()),
-            Part::Edit(edit) => match &edit.edit {
-                Edit::Line { line, .. } => line.expose().len(),
-                Edit::Block { content, .. } => content.expose().len(),
-                Edit::Ini { value, .. } => value.expose().len(),
-                Edit::Entry { line, .. } => line.len(),
-            },
-            _ => continue,
-        };
-        *room = room.checked_sub(bytes).ok_or_else(|| CompileError::TooLarge { resource: label.to_owned() })?;
-    }
+fn take_room(bytes: usize, resource: &ResourceId, room: &mut usize) -> Result<(), CompileError> {
+    *room = room.checked_sub(bytes).ok_or_else(|| CompileError::TooLarge { resource: resource.to_string() })?;
     Ok(())
+}
+
+/// Of the files that the parts write.
+fn bytes(parts: &[Part]) -> usize {
+    let of_part = |part: &Part| match part {
+        Part::File(file) => file.content.as_ref().map_or(0, |content| content.expose().len()),
+        Part::Edit(edit) => match &edit.edit {
+            Edit::Line { line, .. } => line.expose().len(),
+            Edit::Block { content, .. } => content.expose().len(),
+            Edit::Ini { value, .. } => value.expose().len(),
+            Edit::Entry { line, .. } => line.len(),
+        },
+        _ => 0,
+    };
+    parts.iter().map(of_part).sum()
 }
 
 fn name_of(id: &ResourceId) -> &str {
     id.as_str().split_once('/').map_or(id.as_str(), |(_, name)| name)
-}
-
-/// What a resource takes for itself.
-struct Claiming<'a, N> {
-    name: &'a N,
-    parts: &'a [Part],
-    hides_names: bool,
-}
-
-/// The first thing that two resources claim, with both of them. The parts of one resource get along, and so do those that
-/// want the same directory in the same way: two drop-ins of one unit.
-fn claims<'a, N>(resources: impl Iterator<Item = Claiming<'a, N>>) -> Result<(), (String, &'a N, &'a N)> {
-    let mut taken: BTreeMap<String, Vec<(Claim, usize, &'a Part, &'a N)>> = BTreeMap::new();
-    for (number, Claiming { name, parts, hides_names }) in resources.enumerate() {
-        for (claim, part) in parts.iter().flat_map(|part| part.claims().into_iter().map(move |claim| (claim, part))) {
-            let others = taken.entry(claim.thing.clone()).or_default();
-            let shared = |other: &Part| matches!(part, Part::Directory(_)) && part == other;
-            let conflict = others.iter().find(|(other, theirs, their_part, _)| {
-                *theirs != number && claim.conflicts_with(other) && !shared(their_part)
-            });
-            if let Some((_, _, _, first)) = conflict {
-                let kind = claim.thing.split(':').next().unwrap_or_default();
-                let shown = if hides_names { format!("{kind}:(named by a secret)") } else { claim.to_string() };
-                return Err((shown, first, name));
-            }
-            others.push((claim, number, part, name));
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

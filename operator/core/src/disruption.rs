@@ -1,7 +1,7 @@
 //! What changes cost those who use a machine: what a policy says of each resource, else what its nature is; and what a
 //! catalog would cost a machine that has another one.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use drover_catalog::{Catalog, Disruption, Part, Resource, ResourceId};
 use drover_crds::{DisruptionLevel, DisruptionPolicy, DisruptionRule, PendingCost};
@@ -29,22 +29,24 @@ pub fn api_level(disruption: Disruption) -> DisruptionLevel {
 }
 
 /// What a change of each resource of one NodeConfig costs, in their order. `own` has what resources say of themselves.
-///
-/// The first that says something counts: the resource itself, the first rule that fits, the policy's default, its nature.
-/// Where a resource notifies another one of which something is said, that counts as the other one's nature: a file that
-/// restarts a kubelet costs what a restart of that kubelet is said to cost.
 pub(crate) fn effective(
     resources: &[Resource],
     own: &BTreeMap<ResourceId, DisruptionLevel>,
     policy: &DisruptionPolicy,
 ) -> Vec<Disruption> {
-    let said = |resource: &Resource| {
-        let by_rule = || policy.rules.iter().find(|rule| fits(rule, resource)).map(|rule| rule.disruption);
-        own.get(&resource.id).copied().or_else(by_rule).map(level)
-    };
-    let nature = Nature { by_id: resources.iter().map(|resource| (&resource.id, resource)).collect(), said: &said };
-    let one = |resource| said(resource).or(policy.default.map(level)).unwrap_or_else(|| nature.of_change(resource));
-    resources.iter().map(one).collect()
+    let costs = Costs::new(resources, own, policy);
+    resources.iter().map(|resource| costs.of(resource)).collect()
+}
+
+/// What changes of the resources of one NodeConfig cost.
+///
+/// The first that says something counts: the resource itself, the first rule that fits, the policy's default, its nature.
+/// Where a resource notifies another one of which something is said, that counts as the other one's nature: a file that
+/// restarts a kubelet costs what a restart of that kubelet is said to cost.
+pub(crate) struct Costs<'a> {
+    by_id: HashMap<&'a ResourceId, &'a Resource>,
+    own: &'a BTreeMap<ResourceId, DisruptionLevel>,
+    policy: &'a DisruptionPolicy,
 }
 
 /// What a change of each resource costs by nature alone, in their order.
@@ -52,13 +54,27 @@ pub(crate) fn by_nature(resources: &[Resource]) -> Vec<Disruption> {
     effective(resources, &BTreeMap::new(), &DisruptionPolicy::default())
 }
 
-/// What resources do when they change, and when they are told of a change.
-struct Nature<'a, S> {
-    by_id: BTreeMap<&'a ResourceId, &'a Resource>,
-    said: &'a S,
-}
+impl<'a> Costs<'a> {
+    /// `resources` are all that others may notify; `own` has what resources say of themselves.
+    pub(crate) fn new(
+        resources: impl IntoIterator<Item = &'a Resource>,
+        own: &'a BTreeMap<ResourceId, DisruptionLevel>,
+        policy: &'a DisruptionPolicy,
+    ) -> Self {
+        Self { by_id: resources.into_iter().map(|resource| (&resource.id, resource)).collect(), own, policy }
+    }
 
-impl<S: Fn(&Resource) -> Option<Disruption>> Nature<'_, S> {
+    /// What a change of this resource costs.
+    pub(crate) fn of(&self, resource: &Resource) -> Disruption {
+        let said = self.said(resource).or(self.policy.default.map(level));
+        said.unwrap_or_else(|| self.of_change(resource))
+    }
+
+    fn said(&self, resource: &Resource) -> Option<Disruption> {
+        let by_rule = || self.policy.rules.iter().find(|rule| fits(rule, resource)).map(|rule| rule.disruption);
+        self.own.get(&resource.id).copied().or_else(by_rule).map(level)
+    }
+
     fn of_change(&self, resource: &Resource) -> Disruption {
         let itself = resource.parts.iter().map(of_part).max().unwrap_or_default();
         itself.max(self.of_notifications(resource, &mut BTreeSet::new()))
@@ -77,7 +93,7 @@ impl<S: Fn(&Resource) -> Option<Disruption>> Nature<'_, S> {
             let Some(by_nature) = acts else { continue };
             // What acts on a notification counts as changed, and tells others in its turn.
             let onward = self.of_notifications(other, seen);
-            most = most.max((self.said)(other).unwrap_or(by_nature)).max(onward);
+            most = most.max(self.said(other).unwrap_or(by_nature)).max(onward);
         }
         most
     }

@@ -160,7 +160,9 @@ impl Authenticator {
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    // A header has no control characters. `to_str` looks for them byte by byte, and tokens are long.
+    let value = headers.get(AUTHORIZATION)?.as_bytes();
+    let (scheme, token) = str::from_utf8(value).ok().filter(|text| text.is_ascii())?.split_once(' ')?;
     let token = token.trim();
     (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty() && token.len() <= MAX_TOKEN).then_some(token)
 }

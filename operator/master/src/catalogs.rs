@@ -2,32 +2,31 @@
 //!
 //! What is kept for long is small: which entity tag a host's inputs lead to, or why they lead to none. A poll that finds
 //! its catalog unchanged needs no more. Bodies are kept only while the fleet fetches them; an older one is compiled anew.
-//! Compiling is work for a processor, so it happens beside the runtime, on a bounded number of threads.
+//! Compiling is work for a processor, so it happens beside the runtime unless it is short, and at a bounded number of places.
 
 use std::{
     collections::{HashMap, VecDeque},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
 use axum::body::Bytes;
 use drover_catalog::{Digest, Facts, RevisionRef};
-use drover_core::{
-    compile::{Subject, compile},
-    revision::Content,
-};
+use drover_core::compile::{Prepared, Subject, Written, write};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{Instant, timeout},
 };
 
-use crate::{fleet::HostView, metrics::Metrics};
+use crate::{fleet::HostView, metrics::Metrics, signing::Proof};
 
 /// How long a compilation waits for its turn.
 const TURN: Duration = Duration::from_secs(5);
+/// A compilation that is expected to take no longer is done by the runtime itself, like the encryption of a large body.
+const SHORT: Duration = Duration::from_millis(1);
 /// How many wait for their turn; others are sent away at once.
 const MAX_WAITING: usize = 1024;
 /// How many hosts' results are kept.
@@ -35,12 +34,40 @@ const MAX_HOSTS: usize = 100_000;
 /// How many bytes of bodies are kept.
 const MAX_BODY_BYTES: usize = 64 << 20;
 
+/// A revision, and how long its catalogs take.
+pub(crate) struct Known {
+    prepared: Prepared<'static>,
+    /// Whether the last one took less than [`SHORT`].
+    is_short: AtomicBool,
+}
+
+impl Known {
+    /// The first one is taken for long: the revision is prepared with it.
+    pub(crate) fn new(prepared: Prepared<'static>) -> Self {
+        Self { prepared, is_short: AtomicBool::new(false) }
+    }
+
+    pub(crate) fn prepared(&self) -> &Prepared<'static> {
+        &self.prepared
+    }
+
+    fn is_short(&self) -> bool {
+        self.is_short.load(Ordering::Relaxed)
+    }
+
+    fn took(&self, time: Duration) {
+        self.is_short.store(time < SHORT, Ordering::Relaxed);
+    }
+}
+
 /// A catalog as it is sent.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Body {
     pub(crate) json: Bytes,
     /// The catalog's own.
     pub(crate) digest: Digest,
+    /// Of all answers with this catalog.
+    pub(crate) proof: Arc<Proof>,
 }
 
 /// What a host's inputs lead to.
@@ -103,7 +130,7 @@ impl Catalogs {
         &self,
         host: &Arc<HostView>,
         facts: &Facts,
-        contents: Vec<(RevisionRef, Arc<Content>)>,
+        revisions: Vec<(RevisionRef, Arc<Known>)>,
     ) -> Result<Compiled, Busy> {
         let turn = self.turn().await?;
         // Another request of this host may have done it meanwhile.
@@ -121,15 +148,22 @@ impl Catalogs {
             commands: host.commands.clone(),
         };
         let metrics = Arc::clone(&self.metrics);
+        let is_short = revisions.iter().all(|(_, known)| known.is_short());
         // The turn goes with the work: a caller that leaves does not stop it.
         let work = move || {
             let _turn = turn;
             let began = Instant::now();
-            let compiled = render(&subject, &contents);
-            metrics.compiled(began.elapsed());
+            let compiled = render(&subject, &revisions);
+            let took = began.elapsed();
+            metrics.compiled(took);
+            for (_, known) in &revisions {
+                known.took(took);
+            }
             compiled
         };
-        let compiled = tokio::task::spawn_blocking(work).await;
+        // To wake another thread takes about as long as a short compilation.
+        let done = if is_short { tokio::spawn(async move { work() }) } else { tokio::task::spawn_blocking(work) };
+        let compiled = done.await;
         let compiled = compiled.unwrap_or_else(|_| {
             Compiled::Failed(
                 "compiling this catalog broke the compiler; this is a defect of Drover, please report it".into(),
@@ -144,20 +178,13 @@ impl Catalogs {
     }
 }
 
-fn render(subject: &Subject, contents: &[(RevisionRef, Arc<Content>)]) -> Compiled {
-    let revisions: Vec<_> = contents.iter().map(|(revision, content)| (revision.clone(), content.as_ref())).collect();
-    let catalog = match compile(subject, &revisions) {
-        Ok(catalog) => catalog,
-        Err(error) => return Compiled::Failed(error.to_string().into()),
-    };
-    match serde_json::to_vec(&catalog) {
-        Ok(json) => {
-            let etag = catalog.etag();
-            Compiled::Catalog { etag, body: Some(Body { json: json.into(), digest: catalog.digest }) }
+fn render(subject: &Subject, revisions: &[(RevisionRef, Arc<Known>)]) -> Compiled {
+    let revisions: Vec<_> = revisions.iter().map(|(revision, known)| (revision.clone(), known.prepared())).collect();
+    match write(subject, &revisions) {
+        Ok(Written { json, etag, digest }) => {
+            Compiled::Catalog { etag, body: Some(Body { json: json.into(), digest, proof: Arc::default() }) }
         }
-        Err(_) => Compiled::Failed(
-            "the catalog could not be written as JSON; this is a defect of Drover, please report it".into(),
-        ),
+        Err(error) => Compiled::Failed(error.to_string().into()),
     }
 }
 
@@ -234,7 +261,8 @@ mod tests {
     use super::*;
 
     fn catalog(etag: &str, bytes: usize) -> Compiled {
-        let body = Body { json: vec![0; bytes].into(), digest: Digest::of(etag.as_bytes()) };
+        let digest = Digest::of(etag.as_bytes());
+        let body = Body { json: vec![0; bytes].into(), digest, proof: Arc::default() };
         Compiled::Catalog { etag: etag.into(), body: Some(body) }
     }
 

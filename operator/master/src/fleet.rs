@@ -6,6 +6,7 @@
 //! catalog changed: its assignment, labels or facts, or the arrival of a revision that it waits for.
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -15,8 +16,8 @@ use std::{
 
 use drover_catalog::{Digest, Facts, HostCommand, HostIdentity, Locality, RevisionRef, SensitiveBytes};
 use drover_core::{
-    compile::facts_from_status,
-    revision::{Content, Stored},
+    compile::{Prepared, facts_from_status},
+    revision::Stored,
 };
 use drover_crds::{
     AppliedReport, Assignment, ClaimCommand, Host, condition,
@@ -28,6 +29,8 @@ use k8s_openapi::{
 };
 use kube::{ResourceExt, runtime::watcher::Event};
 use tokio::sync::watch;
+
+use crate::catalogs::Known;
 
 /// How many requests of one node may wait at once: one, and a few whose connection broke without a word.
 const MAX_POLLS_PER_NODE: usize = 4;
@@ -112,7 +115,7 @@ fn command(wish: ClaimCommand) -> HostCommand {
 enum Revision {
     /// Secret values are missing.
     Half(Stored),
-    Whole(Arc<Content>),
+    Whole(Arc<Known>),
 }
 
 #[derive(Default)]
@@ -153,12 +156,12 @@ impl Fleet {
     }
 
     /// The contents of the revisions that are assigned to a host, or the first that is not known yet.
-    pub(crate) fn contents(&self, assigned: &[Assignment]) -> Result<Vec<(RevisionRef, Arc<Content>)>, RevisionRef> {
+    pub(crate) fn contents(&self, assigned: &[Assignment]) -> Result<Vec<(RevisionRef, Arc<Known>)>, RevisionRef> {
         let state = self.lock();
         let content = |assignment: &Assignment| {
             let revision = reference(assignment);
             match state.revisions.get(&revision) {
-                Some(Revision::Whole(content)) => Ok((revision, Arc::clone(content))),
+                Some(Revision::Whole(known)) => Ok((revision, Arc::clone(known))),
                 Some(Revision::Half(_)) | None => Err(revision),
             }
         };
@@ -170,7 +173,7 @@ impl Fleet {
     pub(crate) fn intervals(&self) -> BTreeMap<Option<String>, BTreeMap<String, u32>> {
         let state = self.lock();
         let of = |assignment: &Assignment| match state.revisions.get(&reference(assignment)) {
-            Some(Revision::Whole(content)) => Some(content.interval_seconds),
+            Some(Revision::Whole(known)) => Some(known.prepared().content().interval_seconds),
             Some(Revision::Half(_)) | None => None,
         };
         let interval = |host: &Arc<HostView>| {
@@ -372,7 +375,8 @@ impl State {
         let Some(content) = stored.clone().restore(self.secrets.get(revision).unwrap_or(&none)) else {
             return;
         };
-        self.revisions.insert(revision.clone(), Revision::Whole(Arc::new(content)));
+        let prepared = Prepared::new(&revision.node_config, Cow::Owned(content));
+        self.revisions.insert(revision.clone(), Revision::Whole(Arc::new(Known::new(prepared))));
         let waits = |node: &&NodeIdentity| {
             let names = self.by_node.get(*node).into_iter().flatten();
             let mut hosts = names.filter_map(|name| self.hosts.get(name));
@@ -488,12 +492,12 @@ mod tests {
                 assert!(fleet.contents(&wanted).is_err());
                 fleet.secrets(Event::Apply(secret.clone()));
             }
-            assert_eq!(*fleet.contents(&wanted).unwrap()[0].1, content);
+            assert_eq!(*fleet.contents(&wanted).unwrap()[0].1.prepared().content(), content);
             // Nobody changes a revision under its name.
             let mut forged = secret;
             forged.data = None;
             fleet.secrets(Event::Apply(forged));
-            assert_eq!(*fleet.contents(&wanted).unwrap()[0].1, content);
+            assert_eq!(*fleet.contents(&wanted).unwrap()[0].1.prepared().content(), content);
         }
     }
 

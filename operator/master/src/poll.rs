@@ -178,8 +178,8 @@ async fn look(app: &App, node: &NodeIdentity, wanted: &Wanted) -> Look {
 
 /// The catalog, and the proof that it is a master's.
 fn signed(app: &App, host: &HostView, etag: &str, body: Body) -> Response {
-    let Body { json, digest } = body;
-    match app.signer.sign(&digest, &host.identity, host.generation, now()) {
+    let Body { json, digest, proof } = body;
+    match app.signer.prove(&proof, &digest, &host.identity, host.generation, now()) {
         Ok(proof) => (
             StatusCode::OK,
             [header(ETAG, etag), header(CONTENT_TYPE, "application/json"), header(CACHE_CONTROL, "no-store")],

@@ -156,11 +156,14 @@ impl Certificate {
 mod tests {
     use axum::http::HeaderMap;
     use drover_catalog::{Catalog, HostIdentity};
-    use jiff::Timestamp;
+    use jiff::{SignedDuration, Timestamp};
     use rcgen::{PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ED25519};
 
     use super::*;
-    use crate::testing::{Authority, write_certificate};
+    use crate::{
+        signing::Proof,
+        testing::{Authority, write_certificate},
+    };
 
     #[test]
     fn a_changed_pair_is_served_and_a_broken_one_is_not() {
@@ -200,13 +203,25 @@ mod tests {
         let mut certificate = Certificate::load(folder.path()).unwrap();
         let signer = certificate.signer();
         #[allow(clippy::disallowed_methods, reason = "certificates are valid by the clock of the machine")]
-        let sign = || {
-            let signed = signer.sign(&catalog.digest, &catalog.host, catalog.generation, Timestamp::now()).unwrap();
-            HeaderMap::from_iter(signed)
+        let prove = |proof: &Proof, after: SignedDuration| {
+            let now = Timestamp::now() + after;
+            let proven = signer.prove(proof, &catalog.digest, &catalog.host, catalog.generation, now).unwrap();
+            HeaderMap::from_iter(proven)
         };
+        let proof = Proof::default();
+        let sign = || prove(&proof, SignedDuration::ZERO);
         let first = sign();
         assert!(authority.proves(&catalog, &first));
         assert!(!Authority::new().proves(&catalog, &first));
+        // ECDSA signs by chance: equal headers were made once.
+        assert_eq!(first, sign());
+        assert_ne!(first, prove(&Proof::default(), SignedDuration::ZERO), "another catalog");
+        assert_eq!(first, prove(&proof, SignedDuration::from_hours(11)), "more than half of its life is left");
+        let second = prove(&proof, SignedDuration::from_hours(13));
+        assert_ne!(first, second);
+        assert_eq!(second, prove(&proof, SignedDuration::from_hours(24)));
+        let third = sign();
+        assert!(third != second && authority.proves(&catalog, &third), "the clock went back");
 
         let renewed = Authority::new();
         for algorithm in [&PKCS_ECDSA_P256_SHA256, &PKCS_ECDSA_P384_SHA384, &PKCS_ED25519] {

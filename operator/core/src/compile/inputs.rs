@@ -25,10 +25,15 @@ pub(super) trait Inputs {
 
 /// The inputs of one resource on one machine. They note what was read.
 pub(super) struct OfHost<'a> {
-    resource: &'a str,
+    of_revision: OfRevision<'a>,
     templates: &'a Templates,
-    references: &'a BTreeMap<ContentSource, SensitiveBytes>,
     facts: &'a Facts,
+}
+
+/// The inputs of one resource that are the same on all machines. They note what was read.
+pub(super) struct OfRevision<'a> {
+    resource: &'a str,
+    references: &'a BTreeMap<ContentSource, SensitiveBytes>,
     read: Read,
 }
 
@@ -50,34 +55,48 @@ impl Read {
 }
 
 impl<'a> OfHost<'a> {
-    pub(super) fn new(
-        resource: &'a str,
-        templates: &'a Templates,
-        references: &'a BTreeMap<ContentSource, SensitiveBytes>,
-        facts: &'a Facts,
-    ) -> Self {
-        Self { resource, templates, references, facts, read: Read::default() }
+    pub(super) fn new(of_revision: OfRevision<'a>, templates: &'a Templates, facts: &'a Facts) -> Self {
+        Self { of_revision, templates, facts }
     }
 
     /// Whether anything that was read until now is secret.
     pub(super) fn has_read_a_secret(&self) -> bool {
-        self.read.secret
+        self.of_revision.read.secret
     }
 
     /// What was read until now.
     pub(super) fn into_read(self) -> Read {
-        self.read
+        self.of_revision.into_read()
     }
 }
 
 impl Inputs for OfHost<'_> {
     fn render(&mut self, template: &str) -> Result<String, TemplateError> {
         let (text, read) = self.templates.render(template)?;
-        self.read.add(read);
+        self.of_revision.read.add(read);
         Ok(text)
     }
 
     fn content(&mut self, source: &ContentSource) -> Result<SensitiveBytes, CompileError> {
+        self.of_revision.content(source)
+    }
+
+    fn mark_sensitive(&mut self) {
+        self.of_revision.mark_sensitive();
+    }
+
+    fn facts(&self) -> Option<&Facts> {
+        Some(self.facts)
+    }
+}
+
+impl<'a> OfRevision<'a> {
+    /// `resource` is how errors call it.
+    pub(super) fn new(resource: &'a str, references: &'a BTreeMap<ContentSource, SensitiveBytes>) -> Self {
+        Self { resource, references, read: Read::default() }
+    }
+
+    pub(super) fn content(&mut self, source: &ContentSource) -> Result<SensitiveBytes, CompileError> {
         let missing = || CompileError::MissingContent {
             resource: self.resource.to_owned(),
             wanted: describe(source).unwrap_or_else(|| "neither a ConfigMap nor a Secret".to_owned()),
@@ -89,12 +108,12 @@ impl Inputs for OfHost<'_> {
         Ok(content.clone())
     }
 
-    fn mark_sensitive(&mut self) {
+    pub(super) fn mark_sensitive(&mut self) {
         self.read.secret = true;
     }
 
-    fn facts(&self) -> Option<&Facts> {
-        Some(self.facts)
+    pub(super) fn into_read(self) -> Read {
+        self.read
     }
 }
 

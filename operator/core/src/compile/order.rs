@@ -10,7 +10,7 @@
 //!
 //! Notifications at the end ask for no order. The result depends on nothing but the input.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use drover_crds::NodeConfigResource;
 
@@ -60,11 +60,29 @@ pub(super) fn order(
     sort(resources, &edges).map_err(|stuck| describe_cycle(resources, &edges, &stuck, label))
 }
 
-/// The names of those that must have succeeded before a resource: those that it requires, and those that say they come
-/// before it.
-pub(super) fn requirements(resource: &NodeConfigResource, all: &[NodeConfigResource]) -> Vec<String> {
-    let before = all.iter().filter(|other| other.before.contains(&resource.name)).map(|other| other.name.clone());
-    resource.require.iter().cloned().chain(before).collect()
+/// Who must have succeeded before whom, among the resources of one NodeConfig.
+pub(super) struct Requirements<'a> {
+    /// Of each name, those that say they come before it, in the order in which they are written.
+    before: HashMap<&'a str, Vec<&'a str>>,
+}
+
+impl<'a> Requirements<'a> {
+    pub(super) fn new(resources: &'a [NodeConfigResource]) -> Self {
+        let mut before: HashMap<&str, Vec<&str>> = HashMap::new();
+        for resource in resources {
+            for later in &resource.before {
+                before.entry(later).or_default().push(&resource.name);
+            }
+        }
+        Self { before }
+    }
+
+    /// The names of those that must have succeeded before a resource: those that it requires, and those that say they come
+    /// before it.
+    pub(super) fn of(&self, resource: &'a NodeConfigResource) -> impl Iterator<Item = &'a str> {
+        let before = self.before.get(resource.name.as_str()).into_iter().flatten().copied();
+        resource.require.iter().map(String::as_str).chain(before)
+    }
 }
 
 /// What the resources themselves ask for.
@@ -356,7 +374,7 @@ mod tests {
             ],
         );
         let all = [resource("b", &["x"], &[]), before("a", &["b"]), resource("x", &[], &[])];
-        assert_eq!(requirements(&all[0], &all), ["x", "a"]);
+        assert_eq!(Requirements::new(&all).of(&all[0]).collect::<Vec<_>>(), ["x", "a"]);
     }
 
     #[test]

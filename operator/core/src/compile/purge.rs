@@ -1,55 +1,61 @@
 //! What a purged directory keeps: all that other resources of the catalog put there, whichever NodeConfig they are of.
 
-use drover_catalog::{Part, Presence, Resource};
+use drover_catalog::{DirectorySpec, Part, Presence, ResourceId};
 
-use super::CompileError;
+use super::{CompileError, Compiled};
 
 /// The folder of the files that the agent writes for kernel parameters, and how their names begin.
 const SYSCTL_FILES: (&str, &str) = ("/etc/sysctl.d", "60-drover-*");
 
 /// Fills in `keep` of each directory that is purged.
-pub(super) fn keep_what_others_put(resources: &mut [Resource]) -> Result<(), CompileError> {
-    let is_purged =
-        |part: &Part| matches!(part, Part::Directory(spec) if spec.purge && spec.state == Presence::Present);
-    if !resources.iter().any(|resource| resource.parts.iter().any(is_purged)) {
-        return Ok(());
+pub(super) fn keep_what_others_put(resources: &mut [Compiled<'_>]) -> Result<(), CompileError> {
+    let mut kept = Vec::new();
+    for (number, resource) in resources.iter().map(Compiled::resource).enumerate() {
+        for (part, directory) in resource.parts.iter().enumerate() {
+            let Part::Directory(directory) = directory else { continue };
+            if directory.purge && directory.state == Presence::Present {
+                kept.push((number, part, names(directory, &resource.id, resources)?));
+            }
+        }
     }
-    let parts: Vec<Part> = resources.iter().flat_map(|resource| resource.parts.clone()).collect();
-    for resource in resources {
-        for part in &mut resource.parts {
-            let Part::Directory(directory) = part else { continue };
-            if !directory.purge || directory.state == Presence::Absent {
-                continue;
-            }
-            let inside = |into: &str| {
-                directory.path.strip_prefix(into).is_some_and(|below| below.is_empty() || below.starts_with('/'))
-            };
-            let unpacks_here = |part: &Part| matches!(part, Part::Archive(archive) if inside(&archive.into));
-            if parts.iter().any(unpacks_here) {
-                return Err(CompileError::Invalid {
-                    resource: resource.id.to_string(),
-                    field: "directory.purge",
-                    wanted: "must not be true for a directory that an archive is unpacked into, nor below it; what came from the archive is not known",
-                });
-            }
-            let prefix = format!("{}/", directory.path);
-            let names = parts.iter().filter_map(put).filter_map(|path| path.strip_prefix(&prefix));
-            let names = names.filter_map(|below| below.split('/').next()).map(str::to_owned);
-            directory.keep.extend(names.filter(|name| !name.is_empty()));
-            let (folder, files) = SYSCTL_FILES;
-            if directory.path == folder && parts.iter().any(|part| matches!(part, Part::Sysctl(spec) if spec.at_boot)) {
-                directory.keep.push(files.to_owned());
-            }
-            // Whose home that is, the machine alone knows.
-            let keys = |part: &Part| matches!(part, Part::AuthorizedKeys(spec) if spec.path.is_none());
-            if directory.path.ends_with("/.ssh") && parts.iter().any(keys) {
-                directory.keep.push("authorized_keys".to_owned());
-            }
-            directory.keep.sort();
-            directory.keep.dedup();
+    for (number, part, names) in kept {
+        let Compiled::Made { resource, .. } = &mut resources[number] else { continue };
+        if let Part::Directory(directory) = &mut resource.parts[part] {
+            directory.keep = names;
         }
     }
     Ok(())
+}
+
+/// What stays in a directory that is purged.
+fn names(directory: &DirectorySpec, resource: &ResourceId, all: &[Compiled<'_>]) -> Result<Vec<String>, CompileError> {
+    let parts = || all.iter().flat_map(|resource| &resource.resource().parts);
+    let inside =
+        |into: &str| directory.path.strip_prefix(into).is_some_and(|below| below.is_empty() || below.starts_with('/'));
+    let unpacks_here = |part: &Part| matches!(part, Part::Archive(archive) if inside(&archive.into));
+    if parts().any(unpacks_here) {
+        return Err(CompileError::Invalid {
+            resource: resource.to_string(),
+            field: "directory.purge",
+            wanted: "must not be true for a directory that an archive is unpacked into, nor below it; what came from the archive is not known",
+        });
+    }
+    let prefix = format!("{}/", directory.path);
+    let names = parts().filter_map(put).filter_map(|path| path.strip_prefix(&prefix));
+    let names = names.filter_map(|below| below.split('/').next()).filter(|name| !name.is_empty()).map(str::to_owned);
+    let mut keep: Vec<String> = directory.keep.iter().cloned().chain(names).collect();
+    let (folder, files) = SYSCTL_FILES;
+    if directory.path == folder && parts().any(|part| matches!(part, Part::Sysctl(spec) if spec.at_boot)) {
+        keep.push(files.to_owned());
+    }
+    // Whose home that is, the machine alone knows.
+    let keys = |part: &Part| matches!(part, Part::AuthorizedKeys(spec) if spec.path.is_none());
+    if directory.path.ends_with("/.ssh") && parts().any(keys) {
+        keep.push("authorized_keys".to_owned());
+    }
+    keep.sort();
+    keep.dedup();
+    Ok(keep)
 }
 
 /// The path that a part puts something at. What must be gone is put nowhere.
@@ -84,14 +90,15 @@ fn put(part: &Part) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
-    use drover_catalog::ResourceId;
+    use drover_catalog::Resource;
     use serde_json::json;
 
     use super::*;
 
-    fn parts(list: serde_json::Value) -> Resource {
+    fn parts(list: serde_json::Value) -> Compiled<'static> {
         let list: Vec<Part> = serde_json::from_value(list).unwrap();
-        Resource::new(ResourceId::new("base", "it"), "test", list)
+        let resource = Resource::new(ResourceId::new("base", "it"), "test", list);
+        Compiled::Made { resource, hides_names: false }
     }
 
     fn directory(path: &str, purge: bool) -> serde_json::Value {
@@ -102,9 +109,9 @@ mod tests {
         json!({"part": "file", "spec": {"path": path, "content": content, "mode": 420, "owner": "root", "group": "root"}})
     }
 
-    fn kept(resources: &mut [Resource]) -> Vec<String> {
+    fn kept(resources: &mut [Compiled<'_>]) -> Vec<String> {
         keep_what_others_put(resources).unwrap();
-        match &resources[0].parts[0] {
+        match &resources[0].resource().parts[0] {
             Part::Directory(spec) => spec.keep.clone(),
             other => panic!("{other:?}"),
         }

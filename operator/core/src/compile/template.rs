@@ -9,11 +9,12 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
     io,
+    sync::Arc,
 };
 
 use drover_catalog::Facts;
 use minijinja::{
-    Environment, Error, ErrorKind, UndefinedBehavior, Value,
+    Environment, Error, ErrorKind, Template, UndefinedBehavior, Value,
     syntax::SyntaxConfig,
     value::{Serde, ValueKind},
 };
@@ -107,28 +108,65 @@ pub enum TemplateError {
     },
 }
 
+/// Templates that are parsed once, and rendered for many machines.
+#[derive(Clone)]
+pub(super) struct Parsed(Arc<Environment<'static>>);
+
+impl Parsed {
+    /// What is no template is left out: where it is rendered, it is told why.
+    pub(super) fn new(templates: impl IntoIterator<Item = String>) -> Self {
+        let mut environment = environment();
+        for template in templates {
+            // Each is known by its own text.
+            let _ = environment.add_template_owned(template.clone(), template);
+        }
+        Self(Arc::new(environment))
+    }
+}
+
+/// What templates read of a machine: `facts` and `node`.
+pub(super) struct Machine {
+    facts: Value,
+    node: Value,
+}
+
+impl Machine {
+    pub(super) fn new(facts: &Facts, node_name: &str, labels: &BTreeMap<String, String>) -> Self {
+        let node = Value::from_pairs([("name", Value::from(node_name)), ("labels", Value::from(Serde(labels)))]);
+        Self { facts: Value::from(Serde(facts)), node }
+    }
+}
+
 /// Renders the templates of one NodeConfig for one host.
 pub(super) struct Templates {
-    environment: Environment<'static>,
+    parsed: Parsed,
     context: Value,
     data: Watched,
 }
 
 impl Templates {
     /// What templates may read: `facts`, `data` and `node`.
-    pub(super) fn new(facts: &Facts, data: &Data, node_name: &str, labels: &BTreeMap<String, String>) -> Self {
+    pub(super) fn new(parsed: &Parsed, machine: &Machine, data: &Data) -> Self {
         let data = Watched::new(data);
-        let node = Value::from_pairs([("name", Value::from(node_name)), ("labels", Value::from(Serde(labels)))]);
-        let context = Value::from_pairs([("facts", Value::from(Serde(facts))), ("data", data.value()), ("node", node)]);
-        Self { environment: environment(), context, data }
+        let Machine { facts, node } = machine;
+        let context = [("facts", facts.clone()), ("data", data.value()), ("node", node.clone())];
+        Self { parsed: parsed.clone(), context: Value::from_pairs(context), data }
     }
 
     /// The file that the template makes, and what it read for that.
     pub(super) fn render(&self, template: &str) -> Result<(String, Read), TemplateError> {
+        let Parsed(environment) = &self.parsed;
+        if let Ok(parsed) = environment.get_template(template) {
+            return self.rendered(template, &parsed);
+        }
         // A template lives as long as its source, so the environment is borrowed for this one only; its filters are
         // shared by reference.
-        let environment: Environment<'_> = self.environment.clone();
+        let environment: Environment<'_> = (**environment).clone();
         let parsed = environment.template_from_str(template).map_err(|error| syntax_error(template, &error))?;
+        self.rendered(template, &parsed)
+    }
+
+    fn rendered(&self, template: &str, parsed: &Template<'_, '_>) -> Result<(String, Read), TemplateError> {
         let mut output = Bounded { bytes: Vec::new(), full: false };
         self.data.read();
         match parsed.render_captured_to(self.context.clone(), &mut output) {
@@ -146,7 +184,7 @@ impl Templates {
 
     /// Whether the expression is true, and what it read for that.
     pub(super) fn holds(&self, expression: &str) -> Result<(bool, Read), TemplateError> {
-        let environment: Environment<'_> = self.environment.clone();
+        let environment: Environment<'_> = (*self.parsed.0).clone();
         let parsed = environment.compile_expression(expression).map_err(|error| syntax_error(expression, &error))?;
         self.data.read();
         let value = parsed.eval(self.context.clone()).map_err(|error| self.explain(expression, &error))?;
@@ -340,7 +378,7 @@ mod tests {
     /// Stands in the data of every test; no error may show it.
     const SECRET: &str = "hunter2";
 
-    fn templates() -> Templates {
+    fn templates(parsed: &Parsed) -> Templates {
         let facts = Facts { os: Os { id: "debian".into(), ..Os::default() }, ..Facts::default() };
         let layer = |source, format, values: &[(&str, &str)]| {
             let values = values.iter().map(|(key, value)| ((*key).to_owned(), Sensitive::new(*value))).collect();
@@ -360,11 +398,17 @@ mod tests {
         )
         .unwrap();
         let labels = BTreeMap::from([("example.com/rack".to_owned(), "r1".to_owned())]);
-        Templates::new(&facts, &data, "node-1", &labels)
+        Templates::new(parsed, &Machine::new(&facts, "node-1", &labels), &data)
     }
 
     fn rendered(template: &str) -> Result<String, TemplateError> {
-        templates().render(template).map(|(text, _)| text)
+        let afresh = templates(&Parsed::new([])).render(template);
+        // What was parsed before is rendered again and again, and each time as it is the first time.
+        let before = templates(&Parsed::new(["{{ node.name }}".to_owned(), template.to_owned()]));
+        assert_eq!(before.render(template), afresh);
+        assert_eq!(before.render("{{ node.name }}").unwrap().0, "node-1");
+        assert_eq!(before.render(template), afresh);
+        afresh.map(|(text, _)| text)
     }
 
     fn render(template: &str, expected: &Expect) {

@@ -355,9 +355,10 @@ fn content_that_is_referred_to_is_part_of_the_revision() {
         (source("secretKeyRef", "s"), drover_catalog::SensitiveBytes::new("hunter2")),
     ]);
     let subject = subject();
-    let templates = Templates::new(&subject.facts, &crate::data::Data::default(), "node-1", &subject.labels);
+    let machine = Machine::new(&subject.facts, "node-1", &subject.labels);
+    let templates = Templates::new(&template::Parsed::new([]), &machine, &crate::data::Data::default());
     let read = |source: &drover_crds::ContentSource| {
-        let mut inputs = OfHost::new("base/a", &templates, &references, &subject.facts);
+        let mut inputs = OfHost::new(OfRevision::new("base/a", &references), &templates, &subject.facts);
         inputs.content(source).map(|content| {
             let read = inputs.into_read();
             let origin = read.origins.first().map(|o| format!("{} < {}", o.key, o.source)).unwrap_or_default();
