@@ -40,7 +40,7 @@ use std::{
     time::Duration,
 };
 
-use axum_server::Handle;
+use axum_server::{Handle, accept::NoDelayAcceptor};
 use drover_crds::{Host, keys::NODE_CONFIG_LABEL};
 use futures::{StreamExt, pin_mut};
 use hyper_util::rt::TokioTimer;
@@ -126,8 +126,9 @@ async fn serve(
     let app = Arc::new(Shared::new(config, &client, Arc::clone(&fleet), certificate.signer(), shutdown.clone()));
     let closing = app.closing.clone();
     let handle = Handle::new();
-    let mut server =
-        axum_server::from_tcp_rustls(listener, certificate.served()).map_err(listen)?.handle(handle.clone());
+    let server = axum_server::from_tcp_rustls(listener, certificate.served()).map_err(listen)?;
+    // An answer that does not fill its last segment would wait for the caller's delayed acknowledgement, some 40 ms.
+    let mut server = server.map(|tls| tls.acceptor(NoDelayAcceptor)).handle(handle.clone());
     let http = server.http_builder();
     http.http1().timer(TokioTimer::new()).header_read_timeout(PATIENCE);
     http.http2()
