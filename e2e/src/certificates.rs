@@ -102,7 +102,11 @@ impl Handover {
         let is_new =
             told.iter().find(|(_, bundle)| knows(bundle, after)).expect("agents are told of the new authority").0;
         let is_gone = told.iter().find(|(_, bundle)| !knows(bundle, before)).expect("the old authority goes").0;
-        (used.saturating_duration_since(is_new), is_gone.saturating_duration_since(used))
+        let (ahead, behind) = (used.saturating_duration_since(is_new), is_gone.saturating_duration_since(used));
+        eprintln!(
+            "agents knew the new authority {ahead:.1?} before masters used it, and the old one {behind:.1?} after"
+        );
+        (ahead, behind)
     }
 }
 
@@ -151,7 +155,9 @@ impl Callers {
             all.lost.extend(lost);
         }
         all.lost.extend(troubles(fleet, self.since.elapsed()).await);
-        (all, self.calling.await.expect("the caller comes back"))
+        let open = self.calling.await.expect("the caller comes back");
+        eprintln!("{} questions of agents, and {} on one open connection", all.answered, open.answered);
+        (all, open)
     }
 }
 

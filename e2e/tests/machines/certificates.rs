@@ -41,7 +41,6 @@ async fn hand_over(fleet: &Fleet, before: &str, certificates: Value) -> String {
     assert_served(fleet, before, false).await;
     reaches_agents(fleet, &after).await;
     let (ahead, behind) = handover.is_over(before, &after).await;
-    eprintln!("agents knew the new authority {ahead:.1?} before masters used it, and the old one {behind:.1?} after");
     assert!(ahead >= OVERLAP && behind >= OVERLAP, "{ahead:?}, {behind:?}");
     after
 }
@@ -49,7 +48,6 @@ async fn hand_over(fleet: &Fleet, before: &str, certificates: Value) -> String {
 /// The callers go: all of their questions were answered.
 async fn all_answered(fleet: &Fleet, callers: Callers) {
     let (agents, open) = callers.go(fleet).await;
-    eprintln!("{} questions of agents, and {} on one open connection", agents.answered, open.answered);
     assert_eq!(agents.lost, [""; 0], "{} were answered", agents.answered);
     assert_eq!(open.lost, [""; 0], "{} were answered on an open connection", open.answered);
 }
