@@ -127,7 +127,8 @@ pub(super) async fn certificates(context: &Context, pool: &Pool<'_>, now: Timest
     let found = maps.list(&of_pools).await.map_err(|error| Error::List("ConfigMaps", error))?.items;
     let own_map = found.iter().find(|map| map.name_any() == map_name);
     let known = own_map.map(authorities).unwrap_or_default();
-    let overlap = SignedDuration::from_secs(i64::from(wanted.resolved_overlap_seconds()));
+    // Times are whole seconds: a second more, so that it is never less.
+    let overlap = SignedDuration::from_secs(i64::from(wanted.resolved_overlap_seconds()) + 1);
     let is_told = is_told(&found, &candidate.certificate);
     let of_candidate = trust::Candidate { id: &candidate.id, certificate: &candidate.certificate, is_told };
     let decided = trust::trust(&known, serving_id.as_deref(), of_candidate, overlap, now);
